@@ -1,0 +1,124 @@
+"""Names to plug-ins: built-in, installed by other packages (entry points), or given as `module:attr`. Loaded on use."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ConfigError, PrerequisiteError
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """One kind of plug-in. `built_in` maps names to `module:attr` below `leakgauge`; other packages add to the
+    entry-point group `leakgauge.<kind>`. A built-in name cannot be overridden from outside."""
+
+    kind: str
+    built_in: Mapping[str, str]
+
+    def names(self) -> list[str]:
+        """All names known, sorted; installed plug-ins included, none imported."""
+        return sorted({*self.built_in, *(e.name for e in self._entry_points())})
+
+    def load(self, name: str) -> Any:
+        """The object called `name`, or the one at `module:attr`. Unknown: `ConfigError` with the nearest name."""
+        if name in self.built_in:
+            return _resolve("leakgauge." + self.built_in[name], f"{self.kind} {name!r}")
+        if ":" in name:
+            return load_attribute(name, f"{self.kind} {name!r}")
+        for entry in self._entry_points():
+            if entry.name == name:
+                return _resolve(entry.value, f"{self.kind} {name!r}")
+        raise ConfigError(f"unknown {self.kind.rstrip('s')} {name!r}{nearest(name, self.names())}")
+
+    def _entry_points(self) -> importlib.metadata.EntryPoints:
+        return importlib.metadata.entry_points(group=f"leakgauge.{self.kind}")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """`; did you mean 'x'?` or, without a near name, the whole list. Empty only if nothing is known."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def load_attribute(path: str, what: str) -> Any:
+    """The object at `module:attr`, modules in the current folder included (users keep their trainer beside the audit)."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        # Last, not first: a user's folder called `datasets` must not hide the package of that name.
+        sys.path.append(os.getcwd())
+    return _resolve(path, what)
+
+
+def _resolve(path: str, what: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(f"{what}: expected module:attr, got {path!r}")
+    try:
+        target: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not module_name.startswith(error.name):
+            raise PrerequisiteError(f"{what} needs the package {error.name!r}: pip install {error.name}") from error
+        raise ConfigError(f"{what}: no module named {module_name!r}") from error
+    for part in attribute.split("."):
+        if not hasattr(target, part):
+            public = [n for n in vars(target) if not n.startswith("_")]
+            raise ConfigError(f"{what}: {module_name!r} has no {part!r}{nearest(part, public)}")
+        target = getattr(target, part)
+    return target
+
+
+TRAINERS = Registry(
+    "trainers",
+    {
+        "sgd": "trainers.sgd:Sgd",
+        "dp-sgd": "trainers.dpsgd:DpSgd",
+    },
+)
+ATTACKS = Registry(
+    "attacks",
+    {
+        "loss": "attacks.membership.loss:LossThreshold",
+        "lira": "attacks.membership.lira:Lira",
+        "rmia": "attacks.membership.rmia:Rmia",
+        "canary": "attacks.canary.mislabelled:MislabelledCanary",
+    },
+)
+BOUNDS = Registry(
+    "bounds",
+    {
+        "clopper-pearson": "audit.bounds.clopper_pearson:ClopperPearson",
+        "one-run": "audit.bounds.one_run:OneRun",
+        "one-run-fdp": "audit.bounds.one_run_fdp:OneRunFdp",
+        "gdp": "audit.bounds.gdp:Gdp",
+        "bayesian": "audit.bounds.bayesian:Bayesian",
+        "rank": "audit.bounds.rank:Rank",
+        "k-ary": "audit.bounds.k_ary:KAry",
+        "one-run-anytime": "audit.bounds.one_run_anytime:OneRunAnytime",
+        "sequential": "audit.bounds.sequential:Sequential",
+    },
+)
+DATASETS = Registry(
+    "datasets",
+    {
+        "digits": "trainers.data.embedded:digits",
+        "breast-cancer": "trainers.data.embedded:breast_cancer",
+        "wine": "trainers.data.embedded:wine",
+        "prose": "trainers.data.embedded:prose",
+    },
+)
+SUITES = Registry(
+    "suites",
+    {
+        "broken": "benchmarks.broken.suite:run",
+        "peers": "benchmarks.peers:run",
+        "stacked": "benchmarks.stacked:run",
+    },
+)
