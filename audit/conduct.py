@@ -1,0 +1,56 @@
+"""`leakgauge run` and `leakgauge report`: file in, folder of results out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .config import load_config
+from .errors import ConfigError, StaleArtifactError
+from .progress import Reporter
+from .registry import PARTS
+
+
+def conduct(
+    path: Path, out: Path | None, overrides: Sequence[str], *, device: str, quiet: bool, command: str
+) -> int:
+    """Run or resume an audit file, render the report, say where it is; returns the exit code of DESIGN 5."""
+    from .cli import device_name
+    from .existing import run_existing
+    from .run import exit_code, run_audit
+
+    started = time.perf_counter()
+    config = load_config(path, overrides)
+    folder = out or Path("runs") / config.audit.name
+    reporter = Reporter(quiet=quiet)
+    runner = run_existing if config.target else run_audit
+    audit = runner(
+        config,
+        out=folder,
+        device=device_name(device),
+        reporter=reporter,
+        command=command,
+        source=path.read_text(encoding="utf-8"),
+    )
+    written = PARTS.load("render")(audit, folder, ("html", "md"))
+    reporter.say(f"verdict: {audit['verdict']} ({time.perf_counter() - started:.0f} s)")
+    for file in [folder / "audit.json", *written]:
+        reporter.say(f"  {file}")
+    return exit_code(audit, config)
+
+
+def render_report(folder: Path, formats: tuple[str, ...], *, reveal: bool) -> list[Path]:
+    """Render a stored audit again."""
+    path = folder if folder.is_file() else folder / "audit.json"
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; run `leakgauge run AUDIT.toml` first")
+    try:
+        audit: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StaleArtifactError(f"{path}: not valid JSON: {error}") from None
+    PARTS.load("validate")(audit)
+    written: list[Path] = PARTS.load("render")(audit, path.parent, formats, reveal=reveal)
+    return written

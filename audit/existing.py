@@ -1,0 +1,173 @@
+"""Auditing a model that exists: `[target]`, `[claim]` and `[design]` in place of `[trainer]`; nothing is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import document as doc
+from .accounting import dp_sgd_claim
+from .bank import Signals
+from .config import AuditConfig, ClaimSection
+from .controls import blind_control
+from .errors import ConfigError, IncompatibleError
+from .plugs import build, construct
+from .prepare import Coins, Material, straddling
+from .progress import Reporter
+from .registry import ATTACKS, PARTS
+from .run import Answers, Setting, audit_attack, finish, now
+from .scores import as_bool
+from .seeds import Seeds
+from .trial import check_access
+from .types import Access, BoolArray, Claim, Mechanism
+
+IDENTITY = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingSetting:
+    """The setting of an audit without training, and the claim made for the target."""
+
+    setting: Setting
+    claim: Claim | None
+
+
+def settle_existing(config: AuditConfig) -> ExistingSetting:
+    """Everything checked that can be checked before the model is queried."""
+    if config.design.sampling == "runs":
+        raise ConfigError(
+            "[design] sampling = 'runs' means one canary in each of many models; score them and use "
+            "`leakgauge score SCORES --design runs`"
+        )
+    seeds = Seeds(config.audit.seed)
+    attacks = {
+        a.identity: build(ATTACKS, a.name, a.parameters, where=f"attack.{i}") for i, a in enumerate(config.attack)
+    }
+    access = Access.parse(config.audit.access)
+    for name, attack in attacks.items():
+        check_access(attack, access)
+        if attack.needs.shadows or getattr(attack, "crafts_records", False):
+            raise ConfigError(
+                f"attack {name!r} needs shadow models or records inserted before training, but [target] trains "
+                "nothing: use loss, or audit your training function with [trainer] name = 'module:attr'"
+            )
+    material, inside = _material(config)
+    coins = Coins(inside, np.zeros((0, len(inside)), dtype=bool))
+    sections = {a.identity: a for a in config.attack}
+    setting = Setting(config, seeds, attacks, sections, {}, material, coins, access)
+    return ExistingSetting(setting, claim_of_section(config.claim))
+
+
+def run_existing(
+    config: AuditConfig, *, out: Path, device: str, reporter: Reporter, command: str, source: str = ""
+) -> dict[str, Any]:
+    """Query the target, attack, bound and judge; returns the `audit.json` document."""
+    started = now()
+    with reporter.step("prepare"):
+        existing = settle_existing(config)
+    setting = existing.setting
+    out.mkdir(parents=True, exist_ok=True)
+    doc.write_membership(out / "membership.parquet", setting.material, setting.coins.target)
+    with reporter.step("query"):
+        queried = setting.material.queried()
+        target = PARTS.load("target")(config.target, queried, device=device)
+        answers = Signals(_answers(target, queried.features, queried.classes), "existing", {})
+    with reporter.step("controls"):
+        blind = blind_control(setting.material, setting.coins.target, seeds=setting.seeds.at("control", "blind"))
+    utility = doc.utility(setting.material, setting.coins.target, answers, IDENTITY)
+    part = doc.TrainerPart(IDENTITY, existing.claim, utility, {})
+    for attack in setting.attacks:
+        with reporter.step("attack"):
+            audit_attack(setting, part, attack, Answers(answers, []), None, blind.separates, out)
+    audit = doc.assemble(setting, [part], blind, reporter.timings, device)
+    audit["system"]["trainers"] = [_target_entry(config)]
+    return finish(audit, config, out, started=started, command=command, source=source)
+
+
+def _answers(target: Any, features: Any, classes: int) -> Any:
+    answers = np.asarray(target.log_probabilities(features), dtype=np.float32)
+    if answers.shape != (len(features), classes):
+        raise IncompatibleError(
+            f"the target answers with shape {answers.shape}, but the data has {len(features)} rows and {classes} classes"
+        )
+    return answers
+
+
+def _material(config: AuditConfig) -> tuple[Material, BoolArray]:
+    """Rows named in the membership file are the audit records; all others are public and in no model."""
+    spec = construct(PARTS.load("data-spec"), {"seed": config.audit.seed, **config.data.parameters}, where="data")
+    table = PARTS.load("data")(spec)
+    truth = read_membership(Path(str(config.design.membership)))
+    listed = np.array([r in truth for r in table.records])
+    unknown = sorted(set(truth) - set(table.records))
+    if unknown:
+        raise ConfigError(
+            f"{config.design.membership}: record {unknown[0]!r} is not in the data; its ids look like {table.records[0]!r}"
+        )
+    if listed.all() and spec.preprocessing_fit == "public":
+        spec = replace(spec, preprocessing_fit="none")
+    encoded = PARTS.load("encode")(table, ~listed, spec)
+    private, public = encoded.rows.take(listed), encoded.rows.take(~listed)
+    material = Material(
+        universe=private,
+        population=public,
+        audit=slice(0, len(private)),
+        parts={},
+        warnings=tuple(dict.fromkeys([*table.warnings, *encoded.warnings, *straddling(private)])),
+        fitted_on_private=False,
+        fingerprint=table.fingerprint,
+        label_noise=float(spec.label_noise or 0.0),
+    )
+    return material, np.array([truth[r] for r in private.records])
+
+
+def read_membership(path: Path) -> dict[str, bool]:
+    """Record id to membership, from a csv or parquet file with columns `record` and `inside`."""
+    import pandas as pd
+
+    if not path.is_file():
+        raise ConfigError(f"[design] membership: no file {path}")
+    readers = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
+    if path.suffix not in readers:
+        raise ConfigError(f"[design] membership: {path} must be .csv or .parquet")
+    frame = readers[path.suffix](path)
+    for column in ("record", "inside"):
+        if column not in frame:
+            raise ConfigError(f"{path}: no column {column!r}; found {', '.join(map(str, frame.columns))}")
+    records = frame["record"].astype(str)
+    if records.duplicated().any():
+        raise ConfigError(f"{path}: record {records[records.duplicated()].iloc[0]!r} is listed twice")
+    inside = as_bool(frame["inside"].to_numpy())
+    return dict(zip(records.tolist(), inside.tolist(), strict=True))
+
+
+def claim_of_section(section: ClaimSection | None) -> Claim | None:
+    """The declared claim. With a DP-SGD mechanism its curve is known below the declared delta too; there the larger of
+    the curve and the declared epsilon is what was promised."""
+    if section is None:
+        return None
+    plain = Claim(section.epsilon, section.delta, section.unit, section.adjacency, Mechanism(section.mechanism))
+    numbers = (section.noise_multiplier, section.sample_rate, section.steps)
+    if section.mechanism != "dp-sgd" or None in numbers:
+        return plain
+    computed = dp_sgd_claim(
+        noise_multiplier=float(section.noise_multiplier or 0),
+        sample_rate=float(section.sample_rate or 0),
+        steps=int(section.steps or 0),
+        delta=section.delta,
+        unit=section.unit,
+        adjacency=section.adjacency,
+    )
+    below = tuple(
+        replace(p, epsilon=max(p.epsilon, section.epsilon)) for p in computed.curve if p.delta < section.delta
+    )
+    return replace(plain, mechanism=computed.mechanism, curve=below, accountant=f"declared; curve by {computed.accountant}")
+
+
+def _target_entry(config: AuditConfig) -> dict[str, Any]:
+    assert config.target is not None
+    spec = {k: v for k, v in config.target.model_dump().items() if v is not None}
+    return {"id": IDENTITY, "name": "existing", "spec": spec, "models": 0}

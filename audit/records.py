@@ -1,0 +1,69 @@
+"""Records as a plain table of numbers, for classifiers that see records and no model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .seeds import Seeds
+from .types import IntArray, Rows
+
+WIDEST = 512
+"""Columns kept of wide features, half of them picked and half projected; also the size of a token vocabulary."""
+
+
+def describe(rows: Rows, chosen: IntArray, *, seeds: Seeds) -> NDArray[np.float64]:
+    """Standardised columns (len(chosen), columns) of the rows at positions `chosen`.
+
+    Flattened features (int64 features are token ids and become log counts of the most frequent tokens), label one-hot,
+    summary columns (norm, mean, spread, least, greatest, missing values), position and parity in `rows`. Membership
+    plays no part. Features wider than `WIDEST` are reduced to a random pick and random projections of them.
+    """
+    features = rows.features[chosen]
+    values = features.reshape(len(chosen), -1)
+    if features.dtype == np.int64:
+        content = _token_counts(values)
+    else:
+        content = _dense(values.astype(np.float64), seeds)
+    position = chosen / max(len(rows) - 1, 1)
+    place = np.stack([position, chosen % 2], axis=1)
+    table = np.concatenate([content, _one_hot(rows.labels[chosen], rows.classes), place], axis=1)
+    spread = table.std(axis=0)
+    kept = table[:, spread > 0]
+    return np.asarray((kept - kept.mean(axis=0)) / spread[spread > 0], dtype=np.float64)
+
+
+def _dense(values: NDArray[np.float64], seeds: Seeds) -> NDArray[np.float64]:
+    missing = ~np.isfinite(values)
+    values = np.where(missing, 0.0, values)
+    columns = [np.sqrt((values**2).sum(axis=1)), values.mean(axis=1), values.std(axis=1)]
+    columns += [values.min(axis=1), values.max(axis=1), missing.sum(axis=1)]
+    width = values.shape[1]
+    if width > WIDEST:
+        generator = seeds.generator()
+        picked = generator.choice(width, WIDEST // 2, replace=False)
+        directions = generator.standard_normal((width, WIDEST // 2)) / np.sqrt(width)
+        values = np.concatenate([values[:, picked], values @ directions], axis=1)
+    return np.concatenate([values, np.stack(columns, axis=1)], axis=1)
+
+
+def _token_counts(tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+    """log(1 + count) of the most frequent tokens, and the number of distinct tokens per record."""
+    known, code, total = np.unique(tokens, return_inverse=True, return_counts=True)
+    code = code.reshape(tokens.shape)
+    column = np.full(len(known), WIDEST)
+    frequent = np.argsort(-total, kind="stable")[:WIDEST]
+    column[frequent] = np.arange(len(frequent))
+    cells = np.arange(len(tokens))[:, None] * (WIDEST + 1) + column[code]
+    counts = np.bincount(cells.ravel(), minlength=len(tokens) * (WIDEST + 1)).reshape(len(tokens), WIDEST + 1)
+    ordered = np.sort(code, axis=1)
+    distinct = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1, keepdims=True)
+    return np.concatenate([np.log1p(counts), distinct], axis=1)
+
+
+def _one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[Any]:
+    if classes > WIDEST:
+        return labels[:, None].astype(np.float64)
+    return np.eye(classes)[labels]

@@ -1,0 +1,57 @@
+"""Utility against leakage: one point a model, with intervals both ways."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..model import Interval
+from .style import CARD, CERTIFIED, MUTED, chart_settings, new_figure, to_svg
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierPoint:
+    """A model: AUC of its strongest attack, and its test accuracy."""
+
+    name: str
+    leakage: Interval
+    accuracy: Interval
+
+
+def frontier_figure(points: list[FrontierPoint], words: dict[str, str], alt: str) -> str:
+    """SVG with leakage to the right and accuracy upwards: up and to the left is better. `words` names the axes."""
+    with chart_settings():
+        figure = new_figure(4.0, 3.0)
+        axes = figure.add_subplot()
+        axes.margins(0.2)
+        axes.axvline(0.5, color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)))
+        for index, point in enumerate(points):
+            _draw(axes, point, MARKERS[index % len(MARKERS)])
+        axes.set_xlabel(words["leakage"])
+        axes.set_ylabel(words["accuracy"])
+        return to_svg(figure, "frontier", alt)
+
+
+def _draw(axes: Any, point: FrontierPoint, marker: str) -> None:
+    x, y = point.leakage.value or 0.0, point.accuracy.value or 0.0
+    axes.errorbar(
+        [x],
+        [y],
+        xerr=_error(point.leakage, x),
+        yerr=_error(point.accuracy, y),
+        color=CERTIFIED,
+        marker=marker,
+        markersize=8,
+        markeredgecolor=CARD,
+        elinewidth=1.2,
+        capsize=2.5,
+    )
+    axes.annotate(point.name, (x, y), xytext=(7, 6), textcoords="offset points", fontsize=9)
+
+
+def _error(interval: Interval, value: float) -> list[list[float]] | None:
+    if interval.low is None or interval.high is None:
+        return None
+    return [[max(value - interval.low, 0.0)], [max(interval.high - value, 0.0)]]

@@ -1,0 +1,86 @@
+"""The verdict in one plain sentence with its figures, and the key figures beside it."""
+
+from __future__ import annotations
+
+from .blocks import KeyFigure
+from .context import Context, Headline
+from .model import Finding
+from .numbers import claimed, number, percent, shown
+
+
+def sentence(context: Context) -> str:
+    """The verdict, then claim, certified bound, ceiling and twin of the trainer that decided it."""
+    headlines = context.headlines()
+    if not headlines:
+        return context.texts("headline.empty")
+    return f"{opening(context, headlines[0])} {figures_sentence(context, headlines[0])}".strip()
+
+
+def opening(context: Context, headline: Headline) -> str:
+    """What the verdict says about one trainer, in words."""
+    texts, name = context.texts, context.trainer_name(headline.trainer)
+    key = f"verdict.{headline.verdict}.sentence"
+    if headline.verdict == "violated":
+        decisive = next(f for f in context.findings_of(headline.trainer) if f.verdict == "violated")
+        key = _violation_key(decisive)
+        confidence = decisive.judged.confidence if decisive.judged else context.audit.design.violation_confidence
+        return texts(key, trainer=name, confidence=percent(confidence))
+    return texts(key, trainer=name)
+
+
+def _violation_key(finding: Finding) -> str:
+    if finding.evidence.get("refutes") == "mechanism":
+        return "verdict.violated.sentence_mechanism"
+    return "verdict.violated.sentence" if finding.bound else "verdict.violated.sentence_proof"
+
+
+def figures_sentence(context: Context, headline: Headline) -> str:
+    """Claim; certified; ceiling; twin. Clauses without a figure are left out."""
+    texts = context.texts
+    clauses = [_claim_clause(context, headline)]
+    if headline.certified is not None:
+        key = "headline.certifies" if headline.certified > 0 else "headline.certifies_nothing"
+        clauses.append(texts(key, epsilon=shown(headline.certified), confidence=percent(headline.confidence)))
+    elif headline.claim is not None:
+        clauses.append(texts("headline.no_bound"))
+    if headline.ceiling is not None:
+        clauses.append(texts("headline.ceiling", epsilon=shown(headline.ceiling)))
+    if headline.twin is not None:
+        clauses.append(texts("headline.twin", epsilon=shown(headline.twin)))
+    present = [clause for clause in clauses if clause]
+    return texts("headline.join").join(present) + texts("headline.stop") if present else ""
+
+
+def _claim_clause(context: Context, headline: Headline) -> str:
+    texts, claim = context.texts, headline.claim
+    name = context.trainer_name(headline.trainer)
+    if claim is None:
+        return texts("headline.no_claim", trainer=name) if headline.trainer is not None else ""
+    values = {"trainer": name, "epsilon": claimed(claim.epsilon), "delta": number(claim.delta)}
+    if claim.tested is None or claim.tested.delta == claim.delta:
+        return texts("headline.claims", **values)
+    return texts(
+        "headline.claims_tested",
+        tested_epsilon=claimed(claim.tested.epsilon),
+        tested_delta=number(claim.tested.delta),
+        **values,
+    )
+
+
+def key_figures(context: Context) -> tuple[KeyFigure, ...]:
+    """Claimed, certified, ceiling and twin of the trainer that decided the verdict."""
+    texts, headlines = context.texts, context.headlines()
+    if not headlines:
+        return ()
+    top = headlines[0]
+    delta = {"delta": number(top.tested_delta if top.tested_delta is not None else context.audit.design.delta)}
+    rows = (
+        ("claimed", claimed(top.tested_epsilon), {**delta}),
+        ("certified", shown(top.certified), {"confidence": percent(top.confidence)}),
+        ("ceiling", shown(top.ceiling), {}),
+        ("twin", shown(top.twin), {}),
+    )
+    return tuple(
+        KeyFigure(texts(f"figures.{key}.name"), value, texts(f"figures.{key}.note", **values))
+        for key, value, values in rows
+    )

@@ -1,0 +1,50 @@
+"""Draws the report as one self-contained HTML file: no network, no script, no external font."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from .blocks import Block, Cell, Figure, Report
+
+TEMPLATES = Path(__file__).with_name("templates")
+SYMBOLS = {
+    "violated": "✕",
+    "exceeds-policy": "▲",
+    "error": "!",
+    "underpowered": "?",
+    "no-claim": "–",
+    "consistent": "✓",
+}
+
+
+def to_html(report: Report) -> str:
+    """The page. All text is escaped; only our own SVG is markup."""
+    return _environment().get_template("report.html.j2").render(report=report, symbols=SYMBOLS)
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["kind"] = _kind
+    environment.filters["svg"] = _svg
+    return environment
+
+
+def _kind(block: Block | Cell) -> str:
+    return "str" if isinstance(block, str) else type(block).__name__.lower()
+
+
+def _svg(figure: Figure) -> Markup:
+    # The chart escapes its own text (figures/style.py); it is the only markup that does not come from a template.
+    return Markup(figure.svg)

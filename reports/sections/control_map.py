@@ -1,0 +1,30 @@
+"""What regulators and standards ask, and which findings are evidence for it. Never a statement of compliance."""
+
+from __future__ import annotations
+
+from ..blocks import Block, Cell, Heading, Link, Note, Paragraph, Section, Table
+from ..context import Context
+from ..control_maps import ControlMap, load_control_maps
+
+
+def build(context: Context) -> Section:
+    """One table a control map."""
+    texts = context.texts
+    blocks: list[Block] = [Note(texts("map.disclaimer"), "warning"), Paragraph(texts("map.intro"))]
+    for control_map in load_control_maps():
+        blocks += [Heading(control_map.title), _table(context, control_map)]
+    return Section("controls-map", texts("map.title"), tuple(blocks))
+
+
+def _table(context: Context, control_map: ControlMap) -> Table:
+    texts = context.texts
+    rows: list[tuple[Cell, ...]] = []
+    for row in control_map.rows:
+        matched = dict.fromkeys(f.rule for f in context.audit.findings if row.covers(f.rule))
+        places = [texts(f"map.section_{name}") for name in row.sections]
+        evidence = ", ".join([*matched, *places]) or texts("map.no_evidence")
+        rows.append((row.reference, row.asks, evidence, texts("map.checked" if row.checked else "map.unchecked")))
+    caption = texts("map.caption", title=control_map.title)
+    columns = texts.many("map.columns")
+    rows.append((texts("map.source"), Link(control_map.url, control_map.url), "", ""))
+    return Table(caption, columns, tuple(rows))

@@ -1,0 +1,54 @@
+"""How useful the models are, beside how much they leak."""
+
+from __future__ import annotations
+
+from ..blocks import Block, Cell, Figure, Paragraph, Section, Table
+from ..context import Context
+from ..figures.frontier import FrontierPoint, frontier_figure
+from ..model import Interval, Utility
+from ..numbers import interval, number, shown
+
+
+def build(context: Context) -> Section:
+    """Accuracy and loss beside the largest AUC and certified epsilon of each model, and both in one picture."""
+    texts, utility = context.texts, context.audit.utility
+    if not utility:
+        return Section("utility", texts("utility.title"), (Paragraph(texts("utility.none")),))
+    rows: list[tuple[Cell, ...]] = [
+        (
+            entry.trainer,
+            interval(entry.train_accuracy),
+            interval(entry.test_accuracy),
+            number(entry.train_loss),
+            number(entry.test_loss),
+            interval(largest_auc(context, entry.trainer)),
+            shown(context.headline(entry.trainer).certified),
+        )
+        for entry in utility
+    ]
+    table = Table(texts("utility.caption"), texts.many("utility.columns"), tuple(rows), numeric=tuple(range(1, 7)))
+    blocks: list[Block] = [Paragraph(texts("utility.intro")), *_figure(context, utility), table]
+    return Section("utility", texts("utility.title"), tuple(blocks))
+
+
+def largest_auc(context: Context, trainer: str) -> Interval | None:
+    """The AUC of the trainer's strongest attack."""
+    found = [f.metrics.auc for f in context.findings_of(trainer) if f.metrics and f.metrics.auc]
+    return max((auc for auc in found if auc.value is not None), key=lambda auc: auc.value or 0.0, default=None)
+
+
+def _figure(context: Context, utility: list[Utility]) -> list[Block]:
+    texts = context.texts
+    points = [
+        FrontierPoint(entry.trainer, auc, entry.test_accuracy)
+        for entry in utility
+        if (auc := largest_auc(context, entry.trainer)) and entry.test_accuracy and entry.test_accuracy.value is not None
+    ]
+    if len(points) < 2:
+        return []
+    described = "; ".join(
+        texts("utility.point", trainer=p.name, auc=interval(p.leakage), accuracy=interval(p.accuracy)) for p in points
+    )
+    alt = texts("utility.alt", points=described)
+    words = {"leakage": texts("utility.leakage_axis"), "accuracy": texts("utility.accuracy_axis")}
+    return [Figure(frontier_figure(points, words, alt), alt, texts("utility.figure_caption"))]

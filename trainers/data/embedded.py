@@ -1,0 +1,71 @@
+"""Data sets that come with installed packages: digits, breast cancer and wine (scikit-learn), prose (Python itself)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .spec import DataSpec
+from .table import UNLABELLED, Images, Table, Texts, position_ids, tabular
+
+DIGIT_MAXIMUM = 16.0
+"""Digits count ink in 4x4 blocks, so that 16 is the largest value possible."""
+
+
+def digits(_spec: DataSpec) -> Table:
+    """1797 handwritten digits of 8x8 (UCI, by scikit-learn): images (records, 1, 8, 8), ten classes."""
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    pixels = bunch.images[:, None].astype(np.uint8)
+    return Table(
+        "digits",
+        Images(pixels, DIGIT_MAXIMUM),
+        bunch.target.astype(np.int64),
+        tuple(str(i) for i in range(10)),
+        position_ids(len(pixels)),
+    )
+
+
+def breast_cancer(_spec: DataSpec) -> Table:
+    """569 tumours, 30 measurements, malignant or benign (Wisconsin diagnostic, by scikit-learn)."""
+    from sklearn.datasets import load_breast_cancer
+
+    return _measured("breast-cancer", load_breast_cancer())
+
+
+def wine(_spec: DataSpec) -> Table:
+    """178 wines, 13 measurements, three cultivars (UCI, by scikit-learn)."""
+    from sklearn.datasets import load_wine
+
+    return _measured("wine", load_wine())
+
+
+def prose(spec: DataSpec) -> Table:
+    """English technical prose: the topics of `pydoc_data`, cut into windows of `text_length` characters.
+
+    Unlabelled. The group of a window is its topic. The text changes with the Python version, and so does the
+    fingerprint; a topic's last, shorter piece is left out.
+    """
+    from pydoc_data.topics import topics
+
+    values, records, groups = [], [], []
+    for topic in sorted(topics):
+        text = topics[topic]
+        for number, start in enumerate(range(0, len(text) - spec.text_length + 1, spec.text_length)):
+            values.append(text[start : start + spec.text_length])
+            records.append(f"{topic}-{number:04d}")
+            groups.append(topic)
+    labels = np.zeros(len(values), np.int64)
+    return Table("prose", Texts(tuple(values)), labels, UNLABELLED, tuple(records), tuple(groups))
+
+
+def _measured(name: str, bunch: Any) -> Table:
+    return Table(
+        name,
+        tabular(bunch.data, [str(n) for n in bunch.feature_names]),
+        bunch.target.astype(np.int64),
+        tuple(str(n) for n in bunch.target_names),
+        position_ids(len(bunch.data)),
+    )
