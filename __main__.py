@@ -1,6 +1,6 @@
 """`python -m leakgauge` is the command `leakgauge`."""
 
-from leakgauge.audit.cli import main
+from .audit.cli import main
 
 if __name__ == "__main__":
     main()

@@ -10,6 +10,7 @@ class BuildWithoutSetup(build_py):
     """The root is a package, so its loose scripts would be shipped as modules: keep only `__init__.py`."""
 
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        """Modules of a package, without the root's loose scripts."""
         modules = super().find_package_modules(package, package_dir)
         return [m for m in modules if package != "leakgauge" or m[1] in {"__init__", "__main__"}]
 

@@ -48,4 +48,6 @@ def claim_from_json(document: Mapping[str, Any]) -> Claim:
             assumes=tuple(str(line) for line in document.get("assumes", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"claim: cannot be read ({type(error).__name__}: {error}); it needs epsilon and delta") from None
+        raise ConfigError(
+            f"claim: cannot be read ({type(error).__name__}: {error}); it needs epsilon and delta"
+        ) from None

@@ -241,7 +241,9 @@ def bench(
 def report(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or its audit.json.")],
     formats: Annotated[str, typer.Option("--format", help="Comma-separated: html, md, junit, sarif.")] = "html,md",
-    reveal: Annotated[bool, typer.Option("--reveal", help="Show masked strings; stamps the file as personal data.")] = False,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show masked strings; stamps the file as personal data.")
+    ] = False,
 ) -> None:
     """Render the report again from stored results."""
     from .conduct import render_report

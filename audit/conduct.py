@@ -14,9 +14,7 @@ from .progress import Reporter
 from .registry import PARTS
 
 
-def conduct(
-    path: Path, out: Path | None, overrides: Sequence[str], *, device: str, quiet: bool, command: str
-) -> int:
+def conduct(path: Path, out: Path | None, overrides: Sequence[str], *, device: str, quiet: bool, command: str) -> int:
     """Run or resume an audit file, render the report, say where it is; returns the exit code of DESIGN 5."""
     from .cli import device_name
     from .existing import run_existing

@@ -203,7 +203,8 @@ def parse_config(document: dict[str, Any], *, where: str = "audit") -> AuditConf
 
 def describe(error: ValidationError, root: type[BaseModel]) -> str:
     """The first mistake of a validation, in one line: key, value seen, remedy."""
-    first = error.errors()[0]
+    # A misspelt table also shows as a missing one; the misspelling is what helps.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         fields = _fields_at(root, first["loc"][:-1])

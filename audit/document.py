@@ -101,7 +101,11 @@ def finding(
     tested = None
     if part.claim is not None:
         tested = {"epsilon": part.claim.epsilon_at(how.delta), "delta": how.delta}
-    evidence: dict[str, Any] = {"refutes": judgement.refutes, "needs": _needs(attack), "model_steps": part.record.get("steps")}
+    evidence: dict[str, Any] = {
+        "refutes": judgement.refutes,
+        "needs": _needs(attack),
+        "model_steps": part.record.get("steps"),
+    }
     if judgement.reason:
         evidence["meaning"] = REASONS.get(judgement.reason, judgement.reason)
     return {
@@ -202,7 +206,7 @@ def assemble(
         "status": "failed" if errors else "ok",
         "verdict": str(Verdict.worst([Verdict(f["verdict"]) for f in findings])),
         "system": system(setting, device),
-        "claims": [claim_entry(p, setting) for p in parts if p.claim is not None],
+        "claims": [claim_entry(p) for p in parts if p.claim is not None],
         "access": Access.names(setting.access),
         "design": design(setting, parts),
         "utility": [p.utility for p in parts if p.utility],
@@ -267,7 +271,7 @@ def setting_name(setting: Setting, identity: str) -> str:
     return next(t.name for t in setting.config.trainer if t.identity == identity)
 
 
-def claim_entry(part: TrainerPart, setting: Setting) -> dict[str, Any]:
+def claim_entry(part: TrainerPart) -> dict[str, Any]:
     """A claim with its fine print, the cross-check by other accountants, and the point that was tested."""
     assert part.claim is not None
     deltas = [row["delta"] for row in part.ledger] or [part.claim.delta]
@@ -334,7 +338,9 @@ def limits(setting: Setting) -> list[str]:
             "The records attacked are ordinary ones; crafted worst-case canaries usually show more leakage."
         )
     if any(getattr(t, "epsilon", None) is not None for t in setting.trainers.values()):
-        sentences.append("The claim assumes that noise and sampling come from a secure source of randomness; that was not tested.")
+        sentences.append(
+            "The claim assumes that noise and sampling come from a secure source of randomness; that was not tested."
+        )
     return sentences
 
 

@@ -73,7 +73,7 @@ def run_existing(
     doc.write_membership(out / "membership.parquet", setting.material, setting.coins.target)
     with reporter.step("query"):
         queried = setting.material.queried()
-        target = PARTS.load("target")(config.target, queried, device=device)
+        target = PARTS.load("target")(data=queried, device=device, **_given(config))
         answers = Signals(_answers(target, queried.features, queried.classes), "existing", {})
     with reporter.step("controls"):
         blind = blind_control(setting.material, setting.coins.target, seeds=setting.seeds.at("control", "blind"))
@@ -91,7 +91,7 @@ def _answers(target: Any, features: Any, classes: int) -> Any:
     answers = np.asarray(target.log_probabilities(features), dtype=np.float32)
     if answers.shape != (len(features), classes):
         raise IncompatibleError(
-            f"the target answers with shape {answers.shape}, but the data has {len(features)} rows and {classes} classes"
+            f"the target answers with shape {answers.shape}, but the data has {len(features)} rows of {classes} classes"
         )
     return answers
 
@@ -105,7 +105,8 @@ def _material(config: AuditConfig) -> tuple[Material, BoolArray]:
     unknown = sorted(set(truth) - set(table.records))
     if unknown:
         raise ConfigError(
-            f"{config.design.membership}: record {unknown[0]!r} is not in the data; its ids look like {table.records[0]!r}"
+            f"{config.design.membership}: record {unknown[0]!r} is not in the data, whose ids look like "
+            f"{table.records[0]!r}"
         )
     if listed.all() and spec.preprocessing_fit == "public":
         spec = replace(spec, preprocessing_fit="none")
@@ -118,7 +119,7 @@ def _material(config: AuditConfig) -> tuple[Material, BoolArray]:
         parts={},
         warnings=tuple(dict.fromkeys([*table.warnings, *encoded.warnings, *straddling(private)])),
         fitted_on_private=False,
-        fingerprint=table.fingerprint,
+        fingerprint=table.fingerprint(),
         label_noise=float(spec.label_noise or 0.0),
     )
     return material, np.array([truth[r] for r in private.records])
@@ -164,10 +165,16 @@ def claim_of_section(section: ClaimSection | None) -> Claim | None:
     below = tuple(
         replace(p, epsilon=max(p.epsilon, section.epsilon)) for p in computed.curve if p.delta < section.delta
     )
-    return replace(plain, mechanism=computed.mechanism, curve=below, accountant=f"declared; curve by {computed.accountant}")
+    return replace(
+        plain, mechanism=computed.mechanism, curve=below, accountant=f"declared; curve by {computed.accountant}"
+    )
 
 
 def _target_entry(config: AuditConfig) -> dict[str, Any]:
+    return {"id": IDENTITY, "name": "existing", "spec": _given(config), "models": 0}
+
+
+def _given(config: AuditConfig) -> dict[str, str]:
+    """The keys of `[target]` that the file gives."""
     assert config.target is not None
-    spec = {k: v for k, v in config.target.model_dump().items() if v is not None}
-    return {"id": IDENTITY, "name": "existing", "spec": spec, "models": 0}
+    return {k: v for k, v in config.target.model_dump().items() if v is not None}

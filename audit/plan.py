@@ -138,7 +138,7 @@ def planned_claim(setting: Setting, trainer: Trainer) -> Claim | None:
 
 
 def price(setting: Setting) -> list[dict[str, Any]]:
-    """Models and training steps per trainer, twins included, and seconds if this machine is as fast as the reference."""
+    """Models and training steps per trainer, twins included, and a rough guess of the seconds."""
     rows = []
     for identity, trainer in setting.trainers.items():
         models = 1 + setting.shadows
@@ -162,7 +162,7 @@ def _steps(setting: Setting, trainer: Trainer) -> int | None:
 
 
 STACKED_SECONDS_PER_STEP = 1.6e-4
-"""Seconds a step and model, stacked, 64-128-10 network, one core; see docs/results. Other models scale roughly with size."""
+"""Seconds a step and model, stacked, 64-128-10 network, one core; other models scale roughly with their size."""
 
 
 def _seconds(models: int, steps: int | None) -> float | None:

@@ -74,10 +74,14 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
 
 
 def spec_of(plug: Any) -> dict[str, Any]:
-    """Everything that shapes what the plug-in makes, as plain values: its dataclass fields, or its public attributes."""
+    """All that shapes what the plug-in makes, as plain values: its dataclass fields, else its public attributes."""
     if dataclasses.is_dataclass(plug) and not isinstance(plug, type):
         return {f.name: _plain(getattr(plug, f.name)) for f in dataclasses.fields(plug)}
-    return {k: _plain(v) for k, v in sorted(vars(plug).items()) if not k.startswith("_")} if hasattr(plug, "__dict__") else {}
+    return (
+        {k: _plain(v) for k, v in sorted(vars(plug).items()) if not k.startswith("_")}
+        if hasattr(plug, "__dict__")
+        else {}
+    )
 
 
 def identity_of(plug: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from .types import BoolArray, Rows
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The rows of an audit. `universe` = audit records, then each crafting attack's canaries: whoever may be trained on.
+    """The rows of an audit. `universe` = audit records, then each crafting attack's canaries: whoever may be trained.
 
     `parts` maps an attack's identity to the positions of its canaries in `universe`; attacks not in it play with the
     audit records, positions `audit`. `population` rows are public and in no model.
@@ -52,10 +52,10 @@ class Coins:
 
 
 def prepare(config: AuditConfig, attacks: Mapping[str, Any], *, seeds: Seeds) -> Material:
-    """Load, split, encode, craft canaries. Encoders are fitted on the public population unless the file says otherwise."""
+    """Load, split, encode, craft canaries. Encoders are fitted on the public population by default."""
     spec = construct(PARTS.load("data-spec"), {"seed": config.audit.seed, **config.data.parameters}, where="data")
     table = PARTS.load("data")(spec)
-    audited = PARTS.load("split")(table, config.design.audit_records, seeds.at("split"))
+    audited = PARTS.load("split")(table, config.design.audit_records, seeds=seeds.at("split"))
     encoded = PARTS.load("encode")(table, ~audited, spec)
     private, public = encoded.rows.take(audited), encoded.rows.take(~audited)
     pieces, parts, start = [private], {}, len(private)
@@ -73,7 +73,7 @@ def prepare(config: AuditConfig, attacks: Mapping[str, Any], *, seeds: Seeds) ->
         parts=parts,
         warnings=tuple(dict.fromkeys([*table.warnings, *encoded.warnings, *straddling(private)])),
         fitted_on_private=encoded.fitted_on_private,
-        fingerprint=table.fingerprint,
+        fingerprint=table.fingerprint(),
         label_noise=float(spec.label_noise or 0.0),
     )
 
@@ -88,14 +88,14 @@ def flip_coins(material: Material, shadows: int, *, seeds: Seeds) -> Coins:
 
 
 def straddling(rows: Rows) -> list[str]:
-    """A warning when equal records flip separate coins: then a member's twin may sit outside, and the attack loses power."""
-    groups = PARTS.load("duplicates")(rows)
-    if not groups:
+    """A warning when equal records flip separate coins: a member's twin may sit outside, and the attack loses power."""
+    first = PARTS.load("duplicates")(rows)
+    copies = int(np.sum(first != np.arange(len(rows))))
+    if not copies:
         return []
-    count = sum(len(g) for g in groups)
     return [
-        f"{count} audit records are copies of another one ({len(groups)} groups); copies flip separate coins, which "
-        "hides leakage but certifies none falsely"
+        f"{copies} audit records have the same features as an earlier one; each flips its own coin, which can hide "
+        "leakage but certifies none falsely"
     ]
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
-from .types import Progress
+from .types import Progress, silent
 
 
 class Reporter:
@@ -38,7 +38,7 @@ class Reporter:
         """A progress callback for one block of models."""
         started = time.perf_counter()
         if self.quiet:
-            yield lambda done, total: None
+            yield silent
         elif self.stream.isatty():
             with self._bar(label) as update:
                 yield update

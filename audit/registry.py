@@ -50,7 +50,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def load_attribute(path: str, what: str) -> Any:
-    """The object at `module:attr`, modules in the current folder included (users keep their trainer beside the audit)."""
+    """The object at `module:attr`, modules in the current folder included (a trainer lies beside its audit)."""
     if os.getcwd() not in sys.path and "" not in sys.path:
         # Last, not first: a user's folder called `datasets` must not hide the package of that name.
         sys.path.append(os.getcwd())

@@ -7,6 +7,6 @@ RULES = {
     "membership.lira": "Shadow models tell whether a record was trained on (likelihood ratio).",
     "membership.rmia": "A few reference models and public records tell whether a record was trained on.",
     "canary.canary": "Crafted mislabelled records, inserted by fair coins, are recognised in the model.",
-    "preprocessing.not-private": "Preprocessing was fitted on private rows outside the mechanism; the claim does not stand.",
+    "preprocessing.not-private": "Preprocessing was fitted on private rows outside the mechanism; the claim is void.",
 }
 """Rules of the built-in attacks and checks; a third-party attack's rule is `membership.<name>` or `canary.<name>`."""

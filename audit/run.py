@@ -1,4 +1,4 @@
-"""The conductor: from an audit file to `audit.json` and a report. Every step is a function of stored inputs (DESIGN 4)."""
+"""The conductor: from an audit file to `audit.json` and a report. Each step is a function of stored inputs (DESIGN 4)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Answers:
 
 
 def settle(config: AuditConfig) -> Setting:
-    """Build the plug-ins, load the data, flip the coins: all that can be wrong with a file shows here, before training."""
+    """Build the plug-ins, load the data, flip the coins: what is wrong with a file shows here, before training."""
     seeds = Seeds(config.audit.seed)
     attacks = {
         a.identity: build(ATTACKS, a.name, a.parameters, where=f"attack.{i}") for i, a in enumerate(config.attack)
@@ -242,7 +242,11 @@ def finish(
         "attempts": list(read_attempts(ledger)),
     }
     audit["artifacts"] = [
-        {"path": str(p.relative_to(out)), "sha256": file_digest(p), "kind": p.parent.name if p.parent != out else p.stem}
+        {
+            "path": str(p.relative_to(out)),
+            "sha256": file_digest(p),
+            "kind": p.parent.name if p.parent != out else p.stem,
+        }
         for p in sorted([out / "membership.parquet", *out.glob("scores/*.parquet")])
         if p.is_file()
     ]
@@ -252,7 +256,7 @@ def finish(
 
 
 def exit_code(audit: Mapping[str, Any], config: AuditConfig) -> int:
-    """0 nothing to object to, 1 violated or over policy, 3 underpowered where the policy fails on it, 4 a step failed."""
+    """0 nothing to object to, 1 violated or over policy, 3 underpowered if the policy says so, 4 a step failed."""
     verdict, fails = Verdict(audit["verdict"]), config.policy.fail_on
     found = {Verdict(f["verdict"]) for f in audit["findings"]}
     if any(v in found and v in fails for v in (Verdict.VIOLATED, Verdict.EXCEEDS_POLICY)):

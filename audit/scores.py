@@ -17,7 +17,7 @@ from .metrics import membership_metrics
 from .registry import BOUNDS
 from .seeds import Seeds
 from .trial import default_guesses
-from .types import Adjacency, Bound, BoolArray, Claim, Selection, Unit
+from .types import Adjacency, BoolArray, Bound, Claim, Selection, Unit
 from .verdict import Circumstances, Judgement, judge
 
 Design = Literal["coin", "runs", "unknown"]
@@ -165,7 +165,9 @@ def _slices(
         mask = names == group
         if 0 < inside[mask].sum() < mask.sum():
             part = membership_metrics(scores[mask], inside[mask], confidence=corrected).to_json()
-            rows.append({"group": group, "records": int(mask.sum()), "auc": part["auc"], "tpr_at_fpr": part["tpr_at_fpr"]})
+            rows.append(
+                {"group": group, "records": int(mask.sum()), "auc": part["auc"], "tpr_at_fpr": part["tpr_at_fpr"]}
+            )
         else:
             rows.append({"group": group, "records": int(mask.sum()), "auc": None, "reason": "one class only"})
     return rows
@@ -226,13 +228,13 @@ def _columns(path: Path) -> dict[str, NDArray[Any]]:
             frame = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
             return {str(c): frame[c].to_numpy() for c in frame.columns if c in wanted}
     except (ValueError, OSError, KeyError) as error:
-        raise ConfigError(f"{path}: cannot be read as {path.suffix[1:]}: {' '.join(str(error).split())[:200]}") from None
+        raise ConfigError(
+            f"{path}: cannot be read as {path.suffix[1:]}: {' '.join(str(error).split())[:200]}"
+        ) from None
     raise ConfigError(f"{path}: unknown format {path.suffix!r}; use csv, tsv, parquet or npz")
 
 
-def claim_from_options(
-    epsilon: float | None, delta: float | None, unit: Unit, adjacency: Adjacency
-) -> Claim | None:
+def claim_from_options(epsilon: float | None, delta: float | None, unit: Unit, adjacency: Adjacency) -> Claim | None:
     """The claim given on a command line; epsilon without delta is refused, since it promises nothing by itself."""
     if epsilon is None:
         return None

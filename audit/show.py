@@ -61,7 +61,9 @@ def print_accounts(accounts: Mapping[str, Any]) -> None:
 def print_metrics(metrics: Mapping[str, Any]) -> None:
     """AUC and TPR at low FPR with intervals."""
     rows = [["AUC", *(metrics["auc"][k] for k in ("value", "low", "high"))]]
-    rows += [[f"TPR at FPR {fpr}", *(r[k] for k in ("value", "low", "high"))] for fpr, r in metrics["tpr_at_fpr"].items()]
+    rows += [
+        [f"TPR at FPR {fpr}", *(r[k] for k in ("value", "low", "high"))] for fpr, r in metrics["tpr_at_fpr"].items()
+    ]
     table("attack metrics", ["metric", "value", "low", "high"], rows)
 
 
@@ -89,7 +91,16 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         "power at the judging confidence",
         ["trainer", "attack", "canaries", "guesses", "delta", "ceiling", "claim", "can refute"],
         [
-            [p["trainer"], p["attack"], p["canaries"], p["guesses"], p["delta"], p["ceiling"], p["claim"], p["can_refute"]]
+            [
+                p["trainer"],
+                p["attack"],
+                p["canaries"],
+                p["guesses"],
+                p["delta"],
+                p["ceiling"],
+                p["claim"],
+                p["can_refute"],
+            ]
             for p in plan["power"]
         ],
     )

@@ -120,7 +120,7 @@ class Store:
         return best
 
     def collect(self, keep: set[str]) -> int:
-        """Delete entries whose key is not in `keep`, leftovers of killed writes and damaged entries; returns bytes freed."""
+        """Delete entries not in `keep`, leftovers of killed writes, and damaged entries; returns the bytes freed."""
         freed = 0
         doomed = [p for kind in KINDS for p in (self.root / kind).glob("*") if p.name not in keep]
         for folder in [*doomed, *(self.root / "tmp").glob("*")]:
@@ -178,7 +178,7 @@ def size_of(folder: Path) -> int:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a kill at any moment, sees the old or the new content and nothing between."""
+    """Write a text file so that a reader, or a kill at any moment, sees the old or the new content only."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

@@ -13,7 +13,7 @@ from .design import CoinTrials
 from .errors import IncompatibleError
 from .registry import BOUNDS
 from .seeds import Seeds
-from .types import Access, Attack, Bound, BoolArray, Evidence, Mechanism, Rows, Scores, Selection
+from .types import Access, Attack, BoolArray, Bound, Evidence, Mechanism, Rows, Scores, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,9 @@ def bound_method(name: str, mechanism: Mechanism) -> Any:
     )
 
 
-def judged_by(section: AttackSection, canaries: int, share: float, delta: float, confidences: tuple[float, float]) -> JudgedBy:
+def judged_by(
+    section: AttackSection, canaries: int, share: float, delta: float, confidences: tuple[float, float]
+) -> JudgedBy:
     """How one attack is judged, from its section of the file and the size of its game."""
     return JudgedBy(
         attack=section.identity,

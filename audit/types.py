@@ -1,4 +1,4 @@
-"""The vocabulary of LeakGauge as types (DESIGN 1 and 3). The ground floor: imports numpy and nothing of ours but errors."""
+"""The vocabulary of LeakGauge as types (DESIGN 1 and 3). The ground floor."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A privacy promise with its fine print. `curve` holds further valid (delta, epsilon) pairs, smallest delta first."""
+    """A privacy promise with its fine print. `curve` holds further valid pairs, smallest delta first."""
 
     epsilon: float
     delta: float
@@ -148,7 +148,9 @@ class Claim:
         nothing there, so the claim's curve is needed.
         """
         # Relative slack: 1e-6 read from a file and 1e-6 computed as 10**-6 differ in the last bit.
-        known = [p.epsilon for p in (*self.curve, CurvePoint(self.delta, self.epsilon)) if p.delta <= delta * (1 + 1e-9)]
+        known = [
+            p.epsilon for p in (*self.curve, CurvePoint(self.delta, self.epsilon)) if p.delta <= delta * (1 + 1e-9)
+        ]
         if not known:
             raise IncompatibleError(
                 f"the claim (epsilon {self.epsilon:g}, delta {self.delta:g}) promises nothing at delta {delta:g}: "
@@ -181,7 +183,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A certified lower bound on epsilon at `delta`, and the `ceiling` that a perfect attack on this design would reach.
+    """A certified lower bound on epsilon at `delta`, and the `ceiling` that a perfect attack would reach.
 
     `confidence` is that of the whole family of bounds an audit draws; `alpha` is the error probability this one
     bound was given (after ledger share and selection). `counts` are the integers it was computed from.
@@ -222,9 +224,9 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Labelled records. `features` (records, ...) float32, `labels` (records,) int64 in [0, classes), `records` stable ids.
+    """Labelled records. `features` (records, ...) float32, `labels` (records,) int64 in [0, classes), stable ids.
 
-    Text is held as integer token ids in `features` (records, length) int64. `public` says that no row is private.
+    Text is held as integer token ids in `features` (records, length) int64.
     """
 
     features: NDArray[Any]
@@ -313,13 +315,13 @@ class Evidence:
         if len(self.records) != n:
             raise IncompatibleError(f"evidence: {len(self.records)} record ids for {n} records")
         for name, labels in (("labels", self.labels), ("population_labels", self.population_labels)):
-            if len(labels) and not (0 <= labels.min() and labels.max() < classes):
+            if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
                 raise ConfigError(f"{name} must lie in [0, {classes}), got {labels.min()}..{labels.max()}")
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One number per record; higher means more likely inside. NaN is refused: an attack that cannot score must say so."""
+    """One number per record; higher means more likely inside. NaN is refused."""
 
     values: NDArray[np.float64]
     records: tuple[str, ...]
@@ -389,9 +391,7 @@ class Trainer(Protocol):
 
     name: ClassVar[str]
 
-    def fit(
-        self, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str, checkpoint: Path | None = None
-    ) -> Trained:
+    def fit(self, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str, checkpoint: Path | None = None) -> Trained:
         """Train one model on `data.take(rows)`. `checkpoint` is a folder to resume from and to write progress to."""
 
     def save(self, trained: Trained, folder: Path) -> None:
@@ -419,9 +419,10 @@ class StackedTrainer(Protocol):
 
 @runtime_checkable
 class PrivateTrainer(Protocol):
-    """A trainer that makes a claim. `unprotected()` is its twin for the positive control: same model, data flow and
-    steps, no protection. `planned_claim` is known before training."""
+    """A trainer that makes a claim, and has an unprotected twin for the positive control."""
 
-    def unprotected(self) -> Trainer: ...
+    def unprotected(self) -> Trainer:
+        """The twin: same model, data flow and steps, no protection."""
 
-    def planned_claim(self, expected_rows: int) -> Claim: ...
+    def planned_claim(self, expected_rows: int) -> Claim:
+        """The claim that training will make, from public sizes alone."""

@@ -1,4 +1,4 @@
-"""From a claim, a bound and the controls to a verdict (DESIGN 3, rules of evidence). Pure functions, no judgement calls."""
+"""From a claim, a bound and the controls to a verdict (DESIGN 3, rules of evidence). Pure functions."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _comparable(claim: Claim, here: Circumstances) -> bool:
     """A bound of another unit or adjacency neither refutes nor supports the claim."""
     if claim.unit != here.unit:
         raise IncompatibleError(
-            f"the attack plays with one {here.unit}, the claim protects one {claim.unit}: use canaries of the claim's unit"
+            f"the attack plays with one {here.unit}, the claim protects one {claim.unit}: use canaries of that unit"
         )
     return claim.adjacency == here.adjacency
 

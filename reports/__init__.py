@@ -1,0 +1,1 @@
+"""audit.json to HTML, Markdown, JUnit and SARIF. Imports no torch."""

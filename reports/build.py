@@ -5,25 +5,22 @@ from __future__ import annotations
 from .blocks import Note, Report
 from .context import Context
 from .headline import key_figures, sentence
-from .model import Audit
 from .sections import SECTIONS
-from .texts import load_texts
 
 LABELS = ("contents", "skip", "verdict", "figure", "scroll")
 
 
-def build_report(audit: Audit, *, language: str = "en", reveal: bool = False) -> Report:
-    """Every section in reading order. `reveal` shows evidence that may be personal and stamps the report."""
-    texts = load_texts(language)
-    context = Context(audit, texts, reveal)
+def build_report(context: Context) -> Report:
+    """Every section in reading order, stamped when evidence is revealed or the run failed."""
+    audit, texts = context.audit, context.texts
     stamps: list[Note] = []
-    if reveal:
+    if context.reveal:
         stamps.append(Note(texts("page.stamp_reveal"), "warning"))
     if audit.status == "failed":
         stamps.append(Note(texts("page.stamp_failed"), "warning"))
     sections = [section for build in SECTIONS if (section := build(context))]
     return Report(
-        language=language,
+        language=texts.language,
         title=texts("page.title", name=audit.name),
         subtitle=texts("page.subtitle"),
         verdict=context.badge(audit.verdict),

@@ -48,23 +48,23 @@ def figures_sentence(context: Context, headline: Headline) -> str:
     if headline.twin is not None:
         clauses.append(texts("headline.twin", epsilon=shown(headline.twin)))
     present = [clause for clause in clauses if clause]
-    return texts("headline.join").join(present) + texts("headline.stop") if present else ""
+    if not present:
+        return ""
+    joined = texts("headline.join").join(present)
+    return joined[0].upper() + joined[1:] + texts("headline.stop")
 
 
 def _claim_clause(context: Context, headline: Headline) -> str:
     texts, claim = context.texts, headline.claim
-    name = context.trainer_name(headline.trainer)
     if claim is None:
-        return texts("headline.no_claim", trainer=name) if headline.trainer is not None else ""
-    values = {"trainer": name, "epsilon": claimed(claim.epsilon), "delta": number(claim.delta)}
+        # Under the verdict `no-claim` the opening has said so already.
+        spoken = headline.trainer is None or headline.verdict == "no-claim"
+        return "" if spoken else texts("headline.no_claim")
+    values = {"epsilon": claimed(claim.epsilon), "delta": number(claim.delta)}
     if claim.tested is None or claim.tested.delta == claim.delta:
         return texts("headline.claims", **values)
-    return texts(
-        "headline.claims_tested",
-        tested_epsilon=claimed(claim.tested.epsilon),
-        tested_delta=number(claim.tested.delta),
-        **values,
-    )
+    tested = {"tested_epsilon": claimed(claim.tested.epsilon), "tested_delta": number(claim.tested.delta)}
+    return texts("headline.claims_tested", **values, **tested)
 
 
 def key_figures(context: Context) -> tuple[KeyFigure, ...]:

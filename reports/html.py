@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from .blocks import Block, Cell, Figure, Report
 
@@ -38,6 +39,7 @@ def _environment() -> Environment:
     )
     environment.filters["kind"] = _kind
     environment.filters["svg"] = _svg
+    environment.filters["prose"] = _prose
     return environment
 
 
@@ -48,3 +50,11 @@ def _kind(block: Block | Cell) -> str:
 def _svg(figure: Figure) -> Markup:
     # The chart escapes its own text (figures/style.py); it is the only markup that does not come from a template.
     return Markup(figure.svg)
+
+
+def _prose(text: str) -> Markup:
+    """Sentences may hold `code` between backticks; everything is escaped."""
+    pieces = re.split(r"`([^`]+)`", text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if index % 2 else escape(piece) for index, piece in enumerate(pieces)
+    )

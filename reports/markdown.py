@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 
@@ -56,49 +57,77 @@ def _escape_start(match: re.Match[str]) -> str:
     return f"{match.group(1)}{found}\\" if found.isdigit() else f"{match.group(1)}\\{found}"
 
 
-def _block(block: Block) -> str:  # noqa: C901 - one short branch a kind of block
-    match block:
-        case Paragraph(text=text):
-            return _prose(text)
-        case Heading(text=text):
-            return f"### {escape(text)}"
-        case Bullets(items=items, ordered=ordered):
-            return "\n".join(f"{f'{i}.' if ordered else '-'} {_prose(item)}" for i, item in enumerate(items, 1))
-        case Note(text=text, kind=kind):
-            return f"> **{'Warning' if kind == 'warning' else 'Note'}:** {_prose(text)}" if False else f"> {_prose(text)}"
-        case Table():
-            return _table(block)
-        case Facts(items=items):
-            return "\n".join(f"- **{escape(name)}:** {_cell(value)}" for name, value in items)
-        case Figure(alt=alt):
-            return f"_{escape(alt)}_"
-        case Gallery(figures=figures):
-            return "\n".join(f"- {escape(figure.caption)}" for figure in figures)
-        case Code(text=text, language=language):
-            fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-            return f"{fence}{language}\n{text}\n{fence}"
-        case Details(summary=summary, blocks=blocks):
-            return "\n\n".join([f"**{escape(summary)}**", *map(_block, blocks)])
+@functools.singledispatch
+def _block(block: Block) -> str:
+    raise TypeError(f"no Markdown for {type(block).__name__}")
+
+
+@_block.register
+def _(block: Paragraph) -> str:
+    return _prose(block.text)
+
+
+@_block.register
+def _(block: Heading) -> str:
+    return f"### {escape(block.text)}"
+
+
+@_block.register
+def _(block: Bullets) -> str:
+    return "\n".join(f"{f'{i}.' if block.ordered else '-'} {_prose(item)}" for i, item in enumerate(block.items, 1))
+
+
+@_block.register
+def _(block: Note) -> str:
+    return f"> {_prose(block.text)}"
+
+
+@_block.register
+def _(block: Facts) -> str:
+    return "\n".join(f"- **{escape(name)}:** {_cell(value)}" for name, value in block.items)
+
+
+@_block.register
+def _(block: Figure) -> str:
+    return f"_{escape(block.alt)}_"
+
+
+@_block.register
+def _(block: Gallery) -> str:
+    return "\n".join(f"- {escape(figure.caption)}" for figure in block.figures)
+
+
+@_block.register
+def _(block: Code) -> str:
+    longest = max((len(run) for run in re.findall(r"`+", block.text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{block.language}\n{block.text}\n{fence}"
+
+
+@_block.register
+def _(block: Details) -> str:
+    return "\n\n".join([f"**{escape(block.summary)}**", *map(_block, block.blocks)])
+
+
+@_block.register
+def _(block: Table) -> str:
+    marks = ["---:" if index in block.numeric else "---" for index in range(len(block.columns))]
+    lines = [_row(map(escape, block.columns)), _row(marks), *(_row(map(_cell, row)) for row in block.rows)]
+    return f"**{escape(block.caption)}**\n\n" + "\n".join(lines)
 
 
 def _prose(text: str) -> str:
     """Sentences of the catalogue may hold `code` between backticks; outside of those everything is escaped."""
     pieces = re.split(r"(`[^`]+`)", text)
-    return "".join(piece if piece.startswith("`") and len(piece) > 2 else escape_inner(piece) for piece in pieces)
+    return "".join(piece if piece.startswith("`") and len(piece) > 2 else _escape_inner(piece) for piece in pieces)
 
 
-def escape_inner(text: str) -> str:
+def _escape_inner(text: str) -> str:
     """`escape` for a piece inside a line: spaces at its ends are kept."""
     if not text.strip():
         return text
     head, tail = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
     return (" " if head else "") + escape(text) + (" " if tail else "")
-
-
-def _table(table: Table) -> str:
-    marks = ["---:" if index in table.numeric else "---" for index in range(len(table.columns))]
-    lines = [_row(map(escape, table.columns)), _row(marks), *(_row(map(_cell, row)) for row in table.rows)]
-    return f"**{escape(table.caption)}**\n\n" + "\n".join(lines)
 
 
 def _row(cells: Iterable[str]) -> str:

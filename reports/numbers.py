@@ -25,7 +25,7 @@ def number(value: float | int | None, rounding: str = ROUND_HALF_EVEN, digits: i
     exact = Decimal(repr(float(value)))
     exponent = math.floor(math.log10(abs(value)))
     rounded = exact.quantize(Decimal(1).scaleb(exponent - digits + 1), rounding=rounding)
-    if rounded != 0 and not 1e-3 <= abs(rounded) < 1e6:
+    if rounded != 0 and not Decimal("1e-3") <= abs(rounded) < Decimal("1e6"):
         mantissa, _, power = f"{rounded:e}".partition("e")
         return f"{_trim(mantissa)}e{int(power)}"
     return _trim(f"{rounded:f}")

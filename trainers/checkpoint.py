@@ -71,7 +71,7 @@ class Checkpoint:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".partial")
         metadata = {"identity": self.identity, "values": json.dumps(state.values)}
-        save_file({k: v.detach().cpu().contiguous() for k, v in state.tensors.items()}, partial, metadata)
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in state.tensors.items()}, partial, metadata)
         partial.replace(self._path)
         self._written = time.monotonic()
 

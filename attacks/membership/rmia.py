@@ -99,7 +99,7 @@ def refined(count: NDArray[np.int64], ratio: NDArray[np.float64], population: in
     """
     # arctan of the log keeps apart ratios from 1e-45 to 1e45, where ratio / (1 + ratio) rounds to 0 or 1.
     within = 0.5 + np.arctan(np.log(ratio)) / np.pi
-    return (count + within) / (population + 1)
+    return np.asarray((count + within) / (population + 1), dtype=np.float64)
 
 
 def average_probability(
@@ -114,7 +114,7 @@ def average_probability(
     mean_out = (probability * ~inside).sum(axis=0) / np.maximum(times_out, 1)
     offline = ((1 + scaling) * mean_out + 1 - scaling) / 2
     usual = np.where(times_in > 0, (mean_in + mean_out) / 2, offline) if online else offline
-    return np.where(times_out > 0, usual, mean_in)
+    return np.asarray(np.where(times_out > 0, usual, mean_in), dtype=np.float64)
 
 
 def tuned_scaling(probability: NDArray[np.float64], inside: BoolArray) -> float:

@@ -49,7 +49,8 @@ def _logit(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np
     own = values[rows, labels]
     values[rows, labels] = -np.inf
     largest = values.max(axis=1)
-    return own - largest - np.log(np.exp(values - largest[:, None]).sum(axis=1))
+    others = largest + np.log(np.exp(values - largest[:, None]).sum(axis=1))
+    return np.asarray(own - others, dtype=np.float64)
 
 
 def _checked(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from .accounts import Accounts, account_dp_sgd
 from .calibration import calibrate_noise
 from .claims import cross_check, dp_sgd_claim, group_claim, group_epsilon, require_comparable
-from .curves import PrivacyCurve, dp_sgd_curve, gaussian_delta, gaussian_epsilon, group_curve
+from .curves import PrivacyCurve, dp_sgd_curve, group_curve
 
 __all__ = [
     "Accounts",
@@ -18,8 +18,6 @@ __all__ = [
     "cross_check",
     "dp_sgd_claim",
     "dp_sgd_curve",
-    "gaussian_delta",
-    "gaussian_epsilon",
     "group_claim",
     "group_curve",
     "group_epsilon",

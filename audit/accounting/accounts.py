@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..bounds.gaussian import gaussian_epsilon
 from ..errors import PrerequisiteError
 from ..types import Adjacency
 from . import opacus_files
-from .curves import check_parameters, dp_sgd_curve, gaussian_epsilon, rdp_epsilon
+from .curves import check_parameters, dp_sgd_curve, renyi_epsilons
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def _replace_one(pld: float, noise_multiplier: float, sample_rate: float, steps:
 def _renyi(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
     """Opacus's exact fractional orders; where they overflow, those of `dp_accounting`."""
     exact = _try("rdp", opacus_files.rdp_epsilon, noise_multiplier, sample_rate, steps, delta, {})
-    return rdp_epsilon(noise_multiplier, sample_rate, steps, delta) if exact is None else exact
+    return renyi_epsilons(noise_multiplier, sample_rate, steps, (delta,))[0] if exact is None else exact
 
 
 def _try(

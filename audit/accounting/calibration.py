@@ -8,9 +8,10 @@ from functools import lru_cache
 
 from scipy.optimize import brentq
 
+from ..bounds.gaussian import gaussian_epsilon
 from ..errors import ConfigError
 from ..types import Adjacency
-from .curves import check_parameters, dp_sgd_curve, gaussian_epsilon
+from .curves import check_parameters, dp_sgd_curve
 
 _TOLERANCE = 1e-4
 _MOST_NOISE = 1e6
@@ -47,7 +48,7 @@ def calibrate_noise(
         return math.log(max(spent, 1e-300) / epsilon) if math.isfinite(spent) else 700.0
 
     # The coarse grid is ten times faster, so the search runs there and the fine grid only settles the last digits.
-    low, high = _bracket(lambda x: excess(x, 10.0), math.log(_guess(epsilon, delta, sample_rate, steps)))
+    low, high = _bracket(lambda x: excess(x, 10.0), math.log(_guess(min(epsilon, 1e4), delta, sample_rate, steps)))
     root = float(brentq(lambda x: excess(x, 10.0), low, high, xtol=2e-6))
     slope = (excess(root + 0.01, 10.0) - excess(root, 10.0)) / 0.01
     return math.exp(_settle(lambda x: excess(x, 1.0), root, min(slope, -0.05)))

@@ -14,10 +14,9 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import log_ndtr
 from scipy.stats import binom
 
+from ..bounds.gaussian import gaussian_epsilon
 from ..errors import ConfigError, IncompatibleError
 from ..types import Adjacency, FloatArray
 
@@ -136,7 +135,7 @@ def group_curve(*, noise_multiplier: float, sample_rate: float, steps: int, grou
         return dp_sgd_curve(noise_multiplier=noise_multiplier / group, sample_rate=1.0, steps=steps)
     # The mixture's PLD inverts a sum of `group` exponentials at each grid point, so its grid is a tenth as fine. The
     # group's tail is near `group` times that of one record; the largest shift itself almost never happens.
-    tail = group * rdp_epsilon(noise_multiplier, sample_rate, steps, 1e-12)
+    tail = group * renyi_epsilons(noise_multiplier, sample_rate, steps, (1e-12,))[0]
     step_width = group**2 / (2 * noise_multiplier**2) + 9 * group / noise_multiplier
     interval = max(1e-3, tail / 2e4, step_width / 4e5)
     step = pld.from_mixture_gaussian_mechanism(
@@ -151,31 +150,36 @@ def group_curve(*, noise_multiplier: float, sample_rate: float, steps: int, grou
 def grid_width(noise_multiplier: float, sample_rate: float, steps: int, adjacency: Adjacency) -> float:
     """The width of the PLD's loss grid: 1e-4 in ordinary cases, finer for tiny epsilons, coarser for huge ones.
 
-    It keeps the grid's error near 1e-3 of epsilon and below, and arrays below some million entries, so that an
-    absurd noise multiplier costs seconds and not the machine's memory.
+    It keeps the grid's error near 1e-3 of epsilon and below, and the accountant's Python loops below some 100,000
+    turns, so that an absurd noise multiplier costs seconds and not the machine's memory.
     """
     doubled = 2 if adjacency is Adjacency.REPLACE_ONE else 1
     step_width = doubled**2 / (2 * noise_multiplier**2) + 9 * doubled / noise_multiplier
-    headline = rdp_epsilon(noise_multiplier, sample_rate, steps, 1e-5)
-    tail = doubled * rdp_epsilon(noise_multiplier, sample_rate, steps, 1e-12)
-    return max(min(1e-4, headline / 1000), tail / 1e6, step_width / 4e5)
+    headline, tail = renyi_epsilons(noise_multiplier, sample_rate, steps, (1e-5, 1e-12))
+    width = max(min(1e-4, headline / 1000), doubled * tail / 2e5, step_width / 2e5)
+    if width > 100:
+        raise ConfigError(
+            f"noise_multiplier {noise_multiplier:g} gives an epsilon beyond 1e7: no claim worth accounting"
+        )
+    return width
 
 
-def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
-    """Add-remove epsilon by Renyi accounting (Mironov, Talwar, Zhang 2019, arXiv 1908.10530); an upper bound.
+def renyi_epsilons(noise_multiplier: float, sample_rate: float, steps: int, deltas: Sequence[float]) -> list[float]:
+    """Add-remove epsilon at each of `deltas` by Renyi accounting over few, cheap orders: upper bounds to plan with.
 
-    Where the Renyi orders run out (tiny noise) the full-batch closed form, which dominates, is returned. Up to 0.01
-    above `opacus_files.rdp_epsilon`, whose fractional orders are exact; needs no file of Opacus.
+    Where the orders run out (tiny noise) the full-batch closed form, which dominates, is returned. Looser than
+    `opacus_files.rdp_epsilon`, which the accounts show.
     """
     import dp_accounting
     from dp_accounting.rdp import RdpAccountant
 
     step = dp_accounting.PoissonSampledDpEvent(sample_rate, dp_accounting.GaussianDpEvent(noise_multiplier))
-    accountant = RdpAccountant()
+    accountant = RdpAccountant([1.25, 1.5, *range(2, 64), 128, 256, 512, 1024])
     with _quiet_absl():
         accountant.compose(step, steps)
-        epsilon = float(accountant.get_epsilon(delta))
-    return epsilon if math.isfinite(epsilon) else gaussian_epsilon(math.sqrt(steps) / noise_multiplier, delta)
+        epsilons = [float(accountant.get_epsilon(delta)) for delta in deltas]
+    full_batch = math.sqrt(steps) / noise_multiplier
+    return [e if math.isfinite(e) else gaussian_epsilon(full_batch, d) for e, d in zip(epsilons, deltas, strict=True)]
 
 
 def neighbouring_relation(adjacency: Adjacency) -> Any:
@@ -189,27 +193,9 @@ def neighbouring_relation(adjacency: Adjacency) -> Any:
     }[adjacency]
 
 
-def gaussian_delta(mu: float, epsilon: float) -> float:
-    """Delta of the mu-GDP Gaussian mechanism at `epsilon` (Balle, Wang 2018, arXiv 1805.06530, theorem 8)."""
-    return math.exp(_log_gaussian_delta(mu, epsilon))
-
-
-def gaussian_epsilon(mu: float, delta: float) -> float:
-    """The exact epsilon of the mu-GDP Gaussian mechanism at `delta` > 0: the inverse of `gaussian_delta`.
-
-    >>> round(gaussian_epsilon(1.0, 1e-5), 6)
-    4.377178
-    """
-    target = math.log(delta)
-    if mu == 0 or _log_gaussian_delta(mu, 0.0) <= target:
-        return 0.0
-    top = mu * mu / 2 + mu * math.sqrt(-2 * target) + 1  # delta(epsilon) <= Phi(mu/2 - epsilon/mu) <= delta there
-    return float(brentq(lambda e: _log_gaussian_delta(mu, e) - target, 0.0, top, xtol=1e-12, rtol=1e-13))
-
-
 @contextlib.contextmanager
 def _quiet_absl() -> Iterator[None]:
-    """Silence one line a skipped Renyi order: skipping an order is sound, and `rdp_epsilon` handles losing all."""
+    """Silence one line a skipped Renyi order: skipping an order is sound, and losing all is handled."""
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -217,10 +203,3 @@ def _quiet_absl() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def _log_gaussian_delta(mu: float, epsilon: float) -> float:
-    first = float(log_ndtr(mu / 2 - epsilon / mu))
-    second = epsilon + float(log_ndtr(-mu / 2 - epsilon / mu))
-    # The difference of two nearly equal tails: -expm1 keeps its digits.
-    return first + math.log(-math.expm1(min(second - first, -1e-300)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -9,6 +10,7 @@ import math
 import sys
 import types
 import warnings
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ def prv_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
     prv = load_prv()
     law = prv.PoissonSubsampledGaussianPRV(sample_rate, noise_multiplier)
     delta_error = delta / 1000
-    with np.errstate(all="ignore"):
+    with _quiet():
         half_width = prv.compute_safe_domain_size([law], [steps], EPSILON_ERROR, delta_error)
         mesh = EPSILON_ERROR / math.sqrt(steps * math.log(12 / delta_error) / 2)
         if not 2 * half_width / mesh < _LARGEST_GRID:
@@ -57,8 +59,7 @@ def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
     """
     load_prv()
     rdp = sys.modules[f"{_ROOT}.analysis.rdp"]
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         spent = rdp.compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=steps, orders=_ORDERS)
         epsilon, _ = rdp.get_privacy_spent(orders=_ORDERS, rdp=spent, delta=delta)
     if not math.isfinite(epsilon):
@@ -84,6 +85,14 @@ def load_prv() -> Any:
     base.__dict__["IAccountant"] = _History
     sys.modules[base.__name__] = base
     return importlib.import_module(f"{_ROOT}.analysis.prv")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No floating-point or "expand the range of orders" warnings: the callers check what comes out."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _History:

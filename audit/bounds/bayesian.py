@@ -74,7 +74,7 @@ class _Posterior:
         return cls(rate, complement, false_positives + 0.5, counts.nonmembers - false_positives + 0.5)
 
     def mass(self, epsilon: float, delta: float) -> float:
-        """The posterior probability of L(x) <= FPR <= 1 - L(1 - x), x the FNR: both directions of (epsilon, delta)-DP."""
+        """Posterior probability of L(x) <= FPR <= 1 - L(1 - x), x the FNR: both directions of (epsilon, delta)-DP."""
         inside = special.betaincc(self.b, self.a, _least_rate(self.complement, epsilon, delta))
         inside = inside - special.betainc(self.a, self.b, _least_rate(self.rate, epsilon, delta))
         return float(_WEIGHTS @ np.maximum(inside, 0.0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, Self
 
@@ -26,7 +25,7 @@ class Counts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GuessCounts:
-    """One model: `canaries` fair coins, of which `guesses` were guessed (the number fixed beforehand), `correct` rightly."""
+    """One model: `canaries` fair coins, `guesses` of them guessed (a number fixed beforehand), `correct` rightly."""
 
     canaries: int
     guesses: int
@@ -80,7 +79,7 @@ class ConfusionCounts:
 
 @dataclass(frozen=True, slots=True)
 class RankCounts:
-    """Independent models, each with a canary drawn uniformly from `pool` candidates; a hit is a rank of at most `top`."""
+    """Independent models, each with a canary drawn uniformly from `pool` candidates; a hit is a rank up to `top`."""
 
     runs: int
     hits: int
@@ -124,7 +123,7 @@ class SlotCounts:
         object.__setattr__(self, "fill_probability", fill)
 
     def perfect(self) -> Self:
-        """A hit in every filled slot. How many are filled is itself random: the expected number, or those seen if more."""
+        """A hit in every filled slot. How many are filled is random: the expected number, or the hits seen if more."""
         return replace(self, hits=max(self.hits, math.floor(self.slots * self.fill_probability)))
 
     def numbers(self) -> dict[str, float]:
@@ -144,7 +143,9 @@ class GuessSequence:
         object.__setattr__(self, "correct", tuple(_truth(value) for value in self.correct))
         _at_least(self, "canaries", MINIMUM_CANARIES)
         if not 1 <= len(self.correct) <= self.canaries:
-            raise ConfigError(f"{len(self.correct)} guesses for {self.canaries} canaries: expected 1 to {self.canaries}")
+            raise ConfigError(
+                f"{len(self.correct)} guesses for {self.canaries} canaries: expected 1 to {self.canaries}"
+            )
 
     def perfect(self) -> Self:
         """As many guesses, all correct."""
@@ -172,7 +173,7 @@ class PairedOutputs:
             object.__setattr__(self, name, values)
         if not self.inside or len(self.inside) != len(self.outside):
             raise ConfigError(
-                f"inside has {len(self.inside)} values and outside {len(self.outside)}: give as many of each, at least 1"
+                f"inside has {len(self.inside)} values and outside {len(self.outside)}: give pairs, at least one"
             )
 
     def perfect(self) -> Self:
@@ -224,8 +225,3 @@ def _truth(value: object) -> bool:
 
 def _numbers(counts: object) -> dict[str, float]:
     return {field.name: getattr(counts, field.name) for field in fields(counts)}  # type: ignore[arg-type]
-
-
-def as_truths(values: Sequence[object]) -> tuple[bool, ...]:
-    """0 and 1 to booleans; anything else is a `ConfigError`."""
-    return tuple(_truth(value) for value in values)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-POINTS = 2001
+POINTS = 801
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,5 +46,3 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
 def true_positive_rate(false_positive_rate: float, mu: float) -> float:
     """The most powerful test's true positive rate against a mu-GDP mechanism."""
     return float(special.ndtr(special.ndtri(false_positive_rate) + mu))
-
-

@@ -26,7 +26,7 @@ class KAry(Certifying[SlotCounts]):
     counts_type: ClassVar[type] = SlotCounts
 
     def validity(self, delta: float) -> Validity:
-        """Frequentist at delta = 0. At delta > 0 the formula's proof is not reviewed: an estimate, which never decides."""
+        """Frequentist at delta = 0. At delta > 0 the formula has no reviewed proof: an estimate, which never decides."""
         return Validity.FREQUENTIST if delta == 0 else Validity.ESTIMATE
 
     def epsilon_lower(self, counts: SlotCounts, *, delta: float, alpha: float) -> float:
@@ -34,7 +34,5 @@ class KAry(Certifying[SlotCounts]):
         self.check_levels(delta, alpha)
         fill = counts.fill_probability
         prior = math.log(fill) - math.log1p(-fill) + math.log(counts.top / counts.pool)
-        odds = largest_log_odds(
-            counts.hits, counts.slots, excess=counts.slots * fill * delta, alpha=alpha, least=prior
-        )
+        odds = largest_log_odds(counts.hits, counts.slots, excess=counts.slots * fill * delta, alpha=alpha, least=prior)
         return max(0.0, odds - prior)

@@ -49,7 +49,7 @@ class OneRunAnytime(Certifying[GuessSequence]):
     anytime: ClassVar[bool] = True
 
     def validity(self, delta: float) -> Validity:
-        """Anytime at delta = 0. At delta > 0 the proof is written but not reviewed: an estimate, which never decides."""
+        """Anytime at delta = 0. At delta > 0 the written proof awaits its review: an estimate, which never decides."""
         return Validity.ANYTIME if delta == 0 else Validity.ESTIMATE
 
     def epsilon_lower(self, counts: GuessSequence, *, delta: float, alpha: float) -> float:

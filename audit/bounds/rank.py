@@ -1,4 +1,4 @@
-"""`rank`: independent runs whose secret is drawn from a pool, so that the false positive rate is known, not estimated."""
+"""`rank`: independent runs whose secret is drawn from a pool: the false positive rate is known, not estimated."""
 
 from __future__ import annotations
 

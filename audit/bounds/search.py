@@ -25,3 +25,18 @@ def first_power_of_two(stops: Callable[[float], bool], *, start: float = 1.0, li
     while x < limit and not stops(x):
         x *= 2
     return x
+
+
+def first_positive(function: Callable[[float], float], low: float, high: float, *, tolerance: float) -> float:
+    """The smallest x in [low, high], from above and to within 2 `tolerance`, where the increasing `function` is
+    positive. For functions too dear to bisect; `high` is returned where the function is positive nowhere below it."""
+    from scipy.optimize import brentq
+
+    if function(low) > 0:
+        return low
+    if function(high) <= 0:
+        return high
+    x = float(brentq(function, low, high, xtol=tolerance))
+    while x < high and function(x) <= 0:
+        x += tolerance
+    return min(x, high)

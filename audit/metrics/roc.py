@@ -84,7 +84,7 @@ def operating_point(split: SplitScores, fpr: float, confidence: float = 0.95) ->
         raise ConfigError(f"a false-positive rate must lie in (0, 1], got {fpr}")
     negatives, positives = len(split.nonmembers), len(split.members)
     allowed = math.floor(fpr * negatives * (1 + 1e-12))
-    above = split.nonmembers[negatives - 1 - allowed] if allowed < negatives else -math.inf
+    above = float(split.nonmembers[negatives - 1 - allowed]) if allowed < negatives else -math.inf
     hits, tied_hits = _greater_and_equal(split.members, above)
     alarms, tied_alarms = _greater_and_equal(split.nonmembers, above)
     fraction = (allowed - alarms) / tied_alarms if tied_alarms else 0.0

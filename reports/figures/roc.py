@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model import Finding, Roc, TestedClaim
+from ..numbers import number
 from .style import CERTIFIED, CLAIMED, FORBIDDEN, INK, MUTED, chart_settings, new_figure, to_svg
 
 MOST_POINTS = 240
@@ -92,7 +93,7 @@ def _floor(roc: Roc) -> float:
 
 def _plain_ticks(axes: Any, floor: float) -> None:
     ticks = [10.0**power for power in range(round(math.log10(floor)), 1)]
-    labels = [f"{tick:g}" for tick in ticks]
+    labels = [number(tick) for tick in ticks]
     axes.set_xticks(ticks, labels)
     axes.set_yticks(ticks, labels)
 

@@ -23,6 +23,7 @@ def build(context: Context) -> Section:
     bounded = [finding for finding in context.audit.findings if finding.bound]
     if bounded:
         blocks += [Paragraph(texts("results.bounds_intro")), *_epsilons(context, bounded), _bounds(context, bounded)]
+        blocks += [_fine_print(context, bounded)]
     else:
         blocks.append(Paragraph(texts("results.no_bounds")))
     blocks += _curves(context)
@@ -79,18 +80,29 @@ def _bounds(context: Context, findings: list[Finding]) -> Table:
                 f"{shown(judged.epsilon)} ({percent(judged.confidence)})" if judged else "–",
                 shown(bound.ceiling),
                 shown(judged.ceiling) if judged else "–",
-                bound.method,
-                texts(
-                    "results.fine_print",
-                    null_class=bound.null_class,
-                    validity=texts(f"validity.{bound.validity}"),
-                    selection=bound.selection,
-                ),
-                ", ".join(f"{key} {number(_whole(value))}" for key, value in bound.counts.items()) or "–",
             )
         )
     columns = texts.many("results.bound_columns")
     return Table(texts("results.bound_caption"), columns, tuple(rows), numeric=(1, 2, 3, 4, 5, 6))
+
+
+def _fine_print(context: Context, findings: list[Finding]) -> Table:
+    texts = context.texts
+    rows: list[tuple[Cell, ...]] = [
+        (
+            label(context, finding),
+            bound.method,
+            bound.null_class,
+            texts(f"validity.{bound.validity}"),
+            bound.selection,
+            number(bound.alpha),
+            ", ".join(f"{key} {number(_whole(value))}" for key, value in bound.counts.items()) or "–",
+        )
+        for finding in findings
+        if (bound := finding.bound)
+    ]
+    columns = texts.many("results.fine_print_columns")
+    return Table(texts("results.fine_print_caption"), columns, tuple(rows), numeric=(5,))
 
 
 def _whole(value: float) -> float | int:

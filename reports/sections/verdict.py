@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..blocks import Block, Bullets, Cell, Heading, Mono, Note, Paragraph, Section, Table
 from ..context import Context, Headline
 from ..headline import figures_sentence, opening
-from ..model import Finding
+from ..model import VERDICTS, Finding
 from ..numbers import claimed, percent, shown
 
 
@@ -17,7 +17,7 @@ def build(context: Context) -> Section:
     ]
     blocks += [Note(_near_miss(context, h), "warning") for h in headlines if h.above_claim_but_not_judged]
     steps = dict.fromkeys(step for h in headlines for step in texts.many(f"verdict.{h.verdict}.next"))
-    steps = dict.fromkeys([*_reason_steps(context), *steps])
+    steps = dict.fromkeys([*steps, *_reason_steps(context)])
     blocks += [Heading(texts("next.title")), Bullets(tuple(steps), ordered=True)]
     blocks += [Heading(texts("glance.title")), _table(context)]
     return Section("verdict", texts("verdict.title"), tuple(blocks))
@@ -63,6 +63,6 @@ def _table(context: Context) -> Table:
             context.badge(finding.verdict),
             why(context, finding),
         )
-        for finding in context.audit.findings
+        for finding in sorted(context.audit.findings, key=lambda f: VERDICTS.index(f.verdict))
     ]
     return Table(texts("glance.caption"), texts.many("glance.columns"), tuple(rows))

@@ -103,7 +103,7 @@ def array_content(features: NDArray[Any], spec: DataSpec, where: str) -> Content
 
 
 def resized(pixels: NDArray[Any], size: tuple[int, int], where: str) -> NDArray[Any]:
-    """Images (records, c, h, w) of bytes at `size` (height, width), bilinear; other types must have that size already."""
+    """Images (records, c, h, w) of bytes at `size` (height, width), bilinear; other types must have it already."""
     if pixels.shape[2:] == size:
         return pixels
     if pixels.dtype != np.uint8:

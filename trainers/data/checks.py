@@ -21,7 +21,7 @@ MANY_LEVELS = 200
 
 
 def checked(table: Table) -> Table:
-    """`table` with its warnings. Too few rows, one class only, labels out of range, and non-finite values are errors."""
+    """`table` with its warnings. Too few rows, one class only, labels out of range, non-finite values are errors."""
     if len(table) < MINIMUM_ROWS:
         raise ConfigError(f"data {table.name!r}: {len(table)} rows are too few, at least {MINIMUM_ROWS} are needed")
     _check_labels(table)
@@ -97,8 +97,8 @@ def _duplicate_warnings(table: Table) -> list[str]:
         return []
     differing = straddling(groups, table.labels != table.labels[groups]) & (sizes[groups] > 1)
     out = [
-        f"{copies} records in {int((sizes > 1).sum())} groups have identical features, {int(differing.sum())} of them "
-        "with differing labels; each group stays on one side of the split"
+        f"{copies} records have the same features as another (groups: {int((sizes > 1).sum())}; records in groups "
+        f"whose labels differ: {int(differing.sum())}); a group stays on one side of the split"
     ]
     if sizes.max() > CROWDED * len(table):
         out.append(
@@ -142,7 +142,7 @@ def _level_warnings(table: Table) -> list[str]:
         return []
     pairs = zip(table.content.categorical_names, table.content.levels, strict=True)
     return [
-        f"column {name!r} has {len(levels)} categories, each a feature of its own; is it an identifier? then data.drop it"
+        f"column {name!r} has {len(levels)} categories, each a feature; if it identifies people, data.drop it"
         for name, levels in pairs
         if len(levels) > MANY_LEVELS
     ]

@@ -105,7 +105,9 @@ def _target(frame: pandas.DataFrame, spec: DataSpec) -> str:
 
 def _check_columns(frame: pandas.DataFrame, spec: DataSpec, where: str) -> None:
     known = list(frame.columns)
-    named = {k: (getattr(spec, k),) for k in ("target", "id_column", "group_column", "text_column")}
+    named: dict[str, tuple[str, ...]] = {
+        k: (getattr(spec, k),) for k in ("target", "id_column", "group_column", "text_column")
+    }
     named |= {"drop": spec.drop, "categorical": spec.categorical}
     for key, columns in named.items():
         for column in columns:

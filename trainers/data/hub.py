@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +80,9 @@ def _loaded(spec: DataSpec) -> Any:
     except ImportError as error:
         raise PrerequisiteError(f"data.hub {spec.hub!r} needs the package 'datasets': pip install datasets") from error
     datasets.disable_progress_bars()
-    path = Path(spec.hub).expanduser()
     try:
-        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-            return _from_disk(datasets, path, spec)
-        if path.is_file():
-            return _load_file(datasets, path, spec)
-        options = {} if path.is_dir() else {"revision": spec.revision}
-        return datasets.load_dataset(
-            str(path) if path.is_dir() else spec.hub, spec.config_name or None, split=spec.split, **options
-        )
+        with _quiet():
+            return _load(datasets, spec)
     except (
         datasets.exceptions.DatasetGenerationError,
         datasets.exceptions.DataFilesNotFoundError,
@@ -98,6 +94,28 @@ def _loaded(spec: DataSpec) -> Any:
         raise PrerequisiteError(
             f"data.hub {spec.hub!r} at revision {spec.revision!r} cannot be read ({_one_line(error)}); {remedy}"
         ) from None
+
+
+def _load(datasets: Any, spec: DataSpec) -> Any:
+    path = Path(spec.hub).expanduser()
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        return _from_disk(datasets, path, spec)
+    if path.is_file():
+        return _load_file(datasets, path, spec)
+    source, options = (str(path), {}) if path.is_dir() else (spec.hub, {"revision": spec.revision})
+    return datasets.load_dataset(source, spec.config_name or None, split=spec.split, **options)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the hub client's retry messages: our own error says the same in one line."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _from_disk(datasets: Any, path: Path, spec: DataSpec) -> Any:
@@ -118,7 +136,8 @@ def _load_file(datasets: Any, path: Path, spec: DataSpec) -> Any:
 
 
 def _name(spec: DataSpec) -> str:
-    return Path(spec.hub).stem if Path(spec.hub).exists() else spec.hub
+    path = Path(spec.hub).expanduser()
+    return path.stem if path.exists() else spec.hub
 
 
 def _one_line(error: BaseException) -> str:

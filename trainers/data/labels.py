@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...audit.errors import ConfigError
 from ...audit.registry import nearest
 
-TOO_MANY_CLASSES = 50
+FEW_CLASSES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def class_labels(
     codes, names = _distinct(raw, records, what)
     if classes:
         return Labels(_match(codes, names, records, classes, what), classes)
-    if len(names) > max(TOO_MANY_CLASSES, len(raw) // 2):
+    if len(names) > max(FEW_CLASSES, len(raw) // 2):
         raise ConfigError(
             f"{what}: {len(names)} distinct values in {len(raw)} rows is no class label (first {names[0]!r}); "
             "choose another data.target"
@@ -54,12 +54,13 @@ def _distinct(raw: NDArray[Any], records: Sequence[str], what: str) -> tuple[NDA
 
     values = raw
     if raw.dtype.kind == "f":
-        broken = np.flatnonzero(~np.isnan(raw) & (raw != np.round(raw)))
+        broken = np.flatnonzero(np.isinf(raw) | (~np.isnan(raw) & (raw != np.round(raw))))
         if len(broken):
             raise ConfigError(
                 f"{what} {raw[broken[0]]} of record {records[broken[0]]} is no class: labels are whole numbers"
             )
-        values = np.where(np.isnan(raw), None, raw.astype(object))
+        values = raw.astype(object)
+        values[np.isnan(raw)] = None
     codes, found = pandas.factorize(values, use_na_sentinel=True)
     names = [str(int(v)) if isinstance(v, float | np.floating) else str(v) for v in found]
     return codes.astype(np.int64), names

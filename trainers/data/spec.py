@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class DataSpec:
         given = [key for key in ("name", "path", "hub") if getattr(self, key)]
         if len(given) != 1:
             raise ConfigError(f"data: give exactly one of name, path, hub; got {', '.join(given) or 'none'}")
-        if not self.hub or Path(self.hub).exists():
+        if not self.hub or Path(self.hub).expanduser().exists():
             return
         if not self.revision:
             raise ConfigError(
@@ -169,7 +169,7 @@ def _pair(value: object) -> bool:
 
 
 # Keyed by annotation, so that a new field is checked without a second list to keep in step.
-_KINDS = {
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": (lambda v: isinstance(v, str), "text"),
     "int": (_whole, "a whole number"),
     "float": (lambda v: _whole(v) or (isinstance(v, float) and math.isfinite(v)), "a number"),

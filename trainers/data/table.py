@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...audit.errors import ConfigError, IncompatibleError
 
-UNLABELLED = ("(unlabelled)",)
+UNLABELLED: tuple[str, ...] = ("(unlabelled)",)
 """The class names of a table without labels (plain text): one class that means nothing."""
 
 
@@ -46,7 +46,7 @@ class Tabular:
         """The first column without a value at row `position`, which has one."""
         numeric = np.flatnonzero(np.isnan(self.numeric[position]))
         if len(numeric):
-            return self.numeric_names[numeric[0]]
+            return self.numeric_names[int(numeric[0])]
         return self.categorical_names[int(np.flatnonzero(self.codes[position] < 0)[0])]
 
     def row_bytes(self) -> Iterator[bytes]:

@@ -66,7 +66,8 @@ def bag_of_words(texts: Sequence[str], buckets: int) -> NDArray[np.float32]:
             bucket, sign = places[word]
             row[bucket] += sign * count
     norm = np.sqrt(np.square(out).sum(axis=1, keepdims=True))
-    return np.divide(out, norm, out=out, where=norm > 0)
+    out /= np.where(norm > 0, norm, 1)
+    return out
 
 
 def byte_tokens(texts: Sequence[str], length: int) -> NDArray[np.int64]:

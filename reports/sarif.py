@@ -1,0 +1,123 @@
+"""SARIF 2.1.0: findings that somebody should act on, as alerts placed on the line of the audit file that asked for them.
+
+`consistent` and `no-claim` are left out of `results`, because code-scanning services show every result as an alert;
+the run's properties count them. Fingerprints depend on rule, trainer and attack only, so an alert keeps its identity
+while figures change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from .context import Context
+from .model import VERDICTS, Finding
+from .numbers import claimed, shown
+from .sections.verdict import why
+
+SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+INFORMATION = "https://pypi.org/project/leakgauge/"
+LEVELS = {"violated": "error", "exceeds-policy": "error", "error": "error", "underpowered": "warning"}
+CONFIGURATIONS = {".toml", ".yaml", ".yml"}
+FALLBACK = "audit.toml"
+HEADER = re.compile(r"^\s*\[\[?\s*([A-Za-z0-9_.\"-]+)\s*\]?\]\s*(?:#.*)?$")
+SETTING = re.compile(r"^\s*(name|id)\s*=\s*(\"[^\"]*\"|'[^']*')")
+
+
+def to_sarif(context: Context) -> str:
+    """The log as JSON text."""
+    audit = context.audit
+    rules = list(dict.fromkeys(finding.rule for finding in audit.findings))
+    counts = {v: sum(finding.verdict == v for finding in audit.findings) for v in VERDICTS}
+    driver = {
+        "name": "LeakGauge",
+        "version": audit.system.leakgauge,
+        "informationUri": INFORMATION,
+        "rules": [_rule(context, rule) for rule in rules],
+    }
+    run = {
+        "tool": {"driver": driver},
+        "invocations": [{"executionSuccessful": audit.status == "ok"}],
+        "results": [_result(context, f, rules.index(f.rule)) for f in audit.findings if f.verdict in LEVELS],
+        "columnKind": "utf16CodeUnits",
+        "properties": {"verdict": audit.verdict, "findings": counts, "configDigest": audit.provenance.config_digest},
+    }
+    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1, ensure_ascii=False) + "\n"
+
+
+def config_location(context: Context) -> str:
+    """The audit file as its user named it: from the artefacts, else from the command, else `audit.toml`."""
+    for artifact in context.audit.artifacts:
+        if artifact.kind == "config":
+            return artifact.path
+    try:
+        words = shlex.split(context.audit.provenance.command or "")
+    except ValueError:
+        words = []
+    return next((word for word in words if PurePosixPath(word).suffix in CONFIGURATIONS), FALLBACK)
+
+
+def config_line(config: str | None, finding: Finding) -> int:
+    """The line (from 1) of the table that names the finding's attack, else its trainer, else 1."""
+    tables = _tables(config or "")
+    for table, wanted in (("attack", finding.attack), ("trainer", finding.trainer)):
+        for name, line, values in tables:
+            if wanted is not None and name == table and wanted in values:
+                return line
+    return 1
+
+
+def _tables(config: str) -> list[tuple[str, int, set[str]]]:
+    tables: list[tuple[str, int, set[str]]] = []
+    for line, text in enumerate(config.splitlines(), 1):
+        if header := HEADER.match(text):
+            tables.append((header.group(1).strip('"'), line, set()))
+        elif tables and (setting := SETTING.match(text)):
+            tables[-1][2].add(setting.group(2)[1:-1])
+    return tables
+
+
+def _rule(context: Context, rule: str) -> dict[str, Any]:
+    texts, family = context.texts, rule.split(".")[0]
+    name = texts.find(f"family.{family}.name") or family
+    question = texts.find(f"family.{family}.meaning") or rule
+    return {
+        "id": rule,
+        "name": "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", rule)),
+        "shortDescription": {"text": f"{name}: {rule}"},
+        "fullDescription": {"text": question},
+        "defaultConfiguration": {"level": "error"},
+        "properties": {"tags": ["security", "privacy"]},
+    }
+
+
+def _result(context: Context, finding: Finding, index: int) -> dict[str, Any]:
+    identity = "|".join((finding.rule, finding.trainer or "", finding.attack or ""))
+    text = f"{context.badge(finding.verdict).text}: {context.trainer_name(finding.trainer)}. {why(context, finding)}"
+    if finding.bound:
+        text += f" Certified epsilon {shown(finding.bound.epsilon)}, ceiling {shown(finding.bound.ceiling)}"
+        text += f", claimed {claimed(finding.claim.epsilon)}." if finding.claim else "."
+    location = {
+        "artifactLocation": _uri(config_location(context)),
+        "region": {"startLine": config_line(context.audit.provenance.config, finding)},
+    }
+    return {
+        "ruleId": finding.rule,
+        "ruleIndex": index,
+        "level": LEVELS[finding.verdict],
+        "message": {"text": text},
+        "locations": [{"physicalLocation": location}],
+        "partialFingerprints": {"leakgaugeFinding/v1": hashlib.sha256(identity.encode()).hexdigest()},
+        "properties": {"verdict": finding.verdict},
+    }
+
+
+def _uri(path: str) -> dict[str, str]:
+    if PurePosixPath(path).is_absolute():
+        return {"uri": "file://" + quote(path)}
+    return {"uri": quote(path.removeprefix("./")), "uriBaseId": "%SRCROOT%"}

@@ -1,0 +1,192 @@
+"""DP-SGD: per-example clipping, Gaussian noise, Poisson sampling (Abadi et al. 2016, arXiv 1607.00133), by Opacus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from ..audit.accounting import calibrate_noise, dp_sgd_claim
+from ..audit.errors import ConfigError
+from ..audit.seeds import Seeds
+from ..audit.types import Adjacency, BoolArray, Claim, Job, Progress, Rows, Trained, Unit, silent
+from .models import ModelSpec
+from .persistence import load_trained, plain_spec, save_trained
+from .recipe import OptimizerSpec, Protection, Recipe
+from .sgd import Sgd
+from .single import Fitted, fit_single
+from .stacked import fit_stack
+from .targets import TorchTarget
+
+ASSUMES = (
+    "each row joins each step independently with the stated sampling rate (Poisson sampling), and empty batches step",
+    "sampling rate, number of steps, noise and the divisor of gradients follow from nominal_rows, which is public; "
+    "none depends on the number of rows that were really used",
+    "each example's gradient is clipped over all parameters together; each row is one record",
+    "only the released model and what follows from it are seen; stored training metrics are not part of the release",
+    "model, hyperparameters, preprocessing and the choice of this run were made without the private rows",
+    "noise is drawn by a seeded generator in floating point: whoever knows the seed can remove it, so a model that is "
+    "to be released needs a secret seed",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DpSgd:
+    """SGD or Adam on clipped and noised gradients.
+
+    Give `epsilon` and `delta`, and the noise is calibrated by PLD accounting, or `noise_multiplier` (standard deviation
+    over `max_grad_norm`) and `delta`. `nominal_rows` is public and required: the sampling rate is q = batch_size /
+    nominal_rows, the steps are round(epochs / q), and summed gradients are divided by `batch_size`, whatever the
+    number of rows turns out to be. `clipping`: "hooks" holds per-sample gradients, "ghost" computes norms first and
+    takes less memory; the models are equal to rounding. Stacked training uses norms.
+    """
+
+    name: ClassVar[str] = "dp-sgd"
+    version: ClassVar[str] = "1"
+
+    model: str = "mlp"
+    hidden: tuple[int, ...] = (128,)
+    channels: tuple[int, ...] = (8, 16)
+    epsilon: float | None = None
+    delta: float = 1e-5
+    noise_multiplier: float | None = None
+    epochs: float = 30
+    max_grad_norm: float = 1.0
+    batch_size: int = 64
+    nominal_rows: int | None = None
+    learning_rate: float = 0.5
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    clipping: Literal["hooks", "ghost"] = "hooks"
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self) -> None:
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ConfigError(
+                f"dp-sgd needs either epsilon or noise_multiplier, got epsilon {self.epsilon} and noise_multiplier "
+                f"{self.noise_multiplier}"
+            )
+        for key in ("epsilon", "noise_multiplier", "max_grad_norm"):
+            value = getattr(self, key)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{key} must be > 0, got {value}; use trainer 'sgd' to train without protection")
+        if not 0 < self.delta < 1:
+            raise ConfigError(f"delta must lie in (0, 1), got {self.delta}")
+        if self.clipping not in ("hooks", "ghost"):
+            raise ConfigError(f"clipping must be 'hooks' or 'ghost', got {self.clipping!r}")
+        self.unprotected().recipe()
+
+    def recipe(self) -> Recipe:
+        """This trainer as the training loops see it. Raises `ConfigError` without `nominal_rows`."""
+        return self._recipe(self._public_rows())
+
+    def fit(
+        self, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str, checkpoint: Path | None = None
+    ) -> Trained:
+        """As in `Trainer`. Raises `IncompatibleError` for a model that couples examples (batch normalisation)."""
+        fitted = fit_single(self.recipe(), data, rows, seeds=seeds, device=device, checkpoint=checkpoint)
+        return self._trained(fitted, device)
+
+    def fit_many(
+        self,
+        data: Rows,
+        jobs: Sequence[Job],
+        *,
+        device: str,
+        checkpoint: Path | None = None,
+        progress: Progress = silent,
+    ) -> list[Trained]:
+        """As in `StackedTrainer`."""
+        fitted = fit_stack(self.recipe(), data, jobs, device=device, checkpoint=checkpoint, progress=progress)
+        return [self._trained(each, device) for each in fitted]
+
+    def save(self, trained: Trained, folder: Path) -> None:
+        """As in `Trainer`."""
+        save_trained(trained, folder, spec=plain_spec(self))
+
+    def load(self, folder: Path, data: Rows, *, device: str) -> Trained:
+        """As in `Trainer`."""
+        return load_trained(folder, data, recipe=self.recipe(), device=device)
+
+    def unprotected(self) -> Sgd:
+        """The same model, sampling, steps and divisor without clipping and noise."""
+        return Sgd(
+            model=self.model,
+            hidden=self.hidden,
+            channels=self.channels,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            dropout=self.dropout,
+            optimizer=self.optimizer,
+            nominal_rows=self.nominal_rows,
+            sampling="poisson",
+            dtype=self.dtype,
+        )
+
+    def planned_claim(self, expected_rows: int) -> Claim:
+        """The claim that a full run will support; `expected_rows` stands in for a `nominal_rows` still open."""
+        recipe = self._recipe(self.nominal_rows or expected_rows)
+        return self._claim(recipe, recipe.steps(0))
+
+    def _public_rows(self) -> int:
+        if self.nominal_rows is None:
+            raise ConfigError(
+                "dp-sgd needs nominal_rows, a public number of rows from which sampling rate, steps and noise follow: "
+                "the number of rows really used is private"
+            )
+        return self.nominal_rows
+
+    def _recipe(self, nominal_rows: int) -> Recipe:
+        plain = Recipe(
+            model=ModelSpec(self.model, tuple(self.hidden), tuple(self.channels), self.dropout),
+            optimizer=OptimizerSpec(self.optimizer, self.learning_rate, self.momentum, self.weight_decay),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            sampling="poisson",
+            nominal_rows=nominal_rows,
+            dtype=self.dtype,
+        )
+        noise = self.noise_multiplier
+        if noise is None:
+            assert self.epsilon is not None
+            noise = _calibrated(self.epsilon, self.delta, plain.sample_rate(0), plain.steps(0))
+        return replace(plain, protection=Protection(noise, self.max_grad_norm, self.clipping))
+
+    def _claim(self, recipe: Recipe, steps: int) -> Claim:
+        assert recipe.protection is not None
+        return _claim(recipe.protection.noise_multiplier, recipe.sample_rate(0), steps, self.delta)
+
+    def _trained(self, fitted: Fitted, device: str) -> Trained:
+        recipe = self.recipe()
+        assert recipe.protection is not None
+        metrics = {**fitted.metrics, "noise_multiplier": recipe.protection.noise_multiplier}
+        claim = self._claim(recipe, fitted.steps)
+        return Trained(fitted.module, TorchTarget(fitted.module, device), claim, fitted.steps, metrics)
+
+
+# Accounting takes seconds, and a stack asks the same of it for every model.
+@lru_cache(maxsize=64)
+def _calibrated(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
+    return calibrate_noise(
+        epsilon=epsilon, delta=delta, sample_rate=sample_rate, steps=steps, adjacency=Adjacency.ADD_REMOVE
+    )
+
+
+@lru_cache(maxsize=64)
+def _claim(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> Claim:
+    return dp_sgd_claim(
+        noise_multiplier=noise_multiplier,
+        sample_rate=sample_rate,
+        steps=steps,
+        delta=delta,
+        unit=Unit.RECORD,
+        adjacency=Adjacency.ADD_REMOVE,
+        assumes=ASSUMES,
+    )

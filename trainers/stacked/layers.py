@@ -1,0 +1,369 @@
+"""Hand-batched layers: sequential modules of linear, convolution, pooling and elementwise layers, all models at once.
+
+Images are held channels-last, (models, width, height, width, channels), so that a convolution is one copy into patches
+and one batched matrix product. One forward and one backward pass collect, for each layer with parameters, its input a
+and the derivative g of each example's loss by its output. Every gradient follows from these two: plain sums are
+a^T g, and the norm of one example's gradient of a linear layer is |a| |g| (Goodfellow 2015, arXiv 1510.01799), so
+DP-SGD needs no per-sample gradients and no second pass. For a convolution the norm is computed from the example's
+gradient itself or from the products a a^T and g g^T, whichever is smaller (Bu, Mao, Xu 2022, arXiv 2205.10683).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from .engine import StackedBatch, clip_factor, loss_gradient, stack_parameters
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PREPARED_BYTES = 64 << 20
+"""Largest patch matrix kept for the whole data set when the first layer is a convolution."""
+
+
+@dataclass(slots=True)
+class _Used:
+    """A layer's part in one pass: its input a and output (or, later, output gradient) g, both (models, width, ...)."""
+
+    layer: _Parametric
+    a: Tensor
+    g: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Parametric:
+    """A linear layer or convolution: where its parameters are in the list, and the geometry of a convolution."""
+
+    weight: int
+    bias: int | None
+    kernel: tuple[int, int] | None = None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+
+
+def layer_engine(modules: Sequence[nn.Module], features: Tensor) -> LayerEngine | None:
+    """An engine over these models of one architecture, or None where some layer is of another kind or takes its input
+    in a form that is not batched here."""
+    plan = _plan(modules[0], image=features.dim() == 4) if features.is_floating_point() else None
+    return None if plan is None else LayerEngine(plan, stack_parameters(modules))
+
+
+class LayerEngine:
+    """See the module's text."""
+
+    def __init__(self, plan: list[_Parametric | nn.Module], parameters: list[Tensor]) -> None:
+        self._plan = plan
+        self.parameters = parameters
+        self._prepared = False
+
+    def prepare(self, features: Tensor) -> Tensor:
+        """As in `Engine`. Patches of the first convolution are the same for all models and steps: cut them once."""
+        from torch import nn
+
+        first = self._plan[0]
+        if isinstance(first, nn.Flatten):
+            return features.flatten(1)
+        if features.dim() != 4:
+            return features
+        features = features.permute(0, 2, 3, 1).contiguous()
+        if not (isinstance(first, _Parametric) and first.kernel):
+            return features
+        patches = _patches(features[None], first)
+        if patches.numel() * patches.element_size() > PREPARED_BYTES:
+            return features
+        self._prepared = True
+        return patches[0]
+
+    def logits(self, features: Tensor) -> Tensor:
+        """As in `Engine`."""
+        import torch
+
+        with torch.inference_mode():
+            return self._forward(features, None)[0]
+
+    def accumulate(self, batch: StackedBatch, into: list[Tensor], *, beta: float, scale: float) -> None:
+        """As in `Engine`."""
+        for used in self._backward(batch, batch.weights):
+            layer, a, g = used.layer, used.a.flatten(1, -2), used.g.flatten(1, -2)
+            self._add(layer, g.mT, a, into, beta, scale)
+            if layer.bias is not None:
+                into[layer.bias].mul_(beta).add_(g.sum(1), alpha=scale)
+
+    def accumulate_clipped(
+        self, batch: StackedBatch, into: list[Tensor], *, max_norm: float, beta: float, scale: float
+    ) -> None:
+        """As in `Engine`."""
+        used = self._backward(batch, None)
+        gradients = [_per_example(u) for u in used]
+        factor = clip_factor(sum(self._squared_norms(u, p) for u, p in zip(used, gradients, strict=True)), max_norm)  # type: ignore[arg-type]
+        if batch.weights is not None:
+            factor *= batch.weights
+        row = factor[:, None]
+        for u, per_example in zip(used, gradients, strict=True):
+            self._add_clipped(u, per_example, row, into, beta, scale)
+
+    def keep(self, models: Tensor) -> None:
+        """As in `Engine`."""
+        self.parameters = [p[models] for p in self.parameters]
+
+    def _backward(self, batch: StackedBatch, weights: Tensor | None) -> list[_Used]:
+        """Inputs and output gradients of all layers with parameters, for the sum of `weights` times the losses."""
+        import torch
+
+        with torch.enable_grad():
+            logits, used = self._forward(batch.features, batch)
+        gradient = loss_gradient(logits.detach(), batch.labels, weights)
+        outputs = [u.g for u in used[:-1]]  # The last layer's output is the logits.
+        inner = torch.autograd.grad(logits, outputs, gradient) if outputs else ()
+        for u, g in zip(used, (*inner, gradient), strict=True):
+            u.a, u.g = u.a.detach(), g
+        return used
+
+    def _forward(self, x: Tensor, batch: StackedBatch | None) -> tuple[Tensor, list[_Used]]:
+        """Logits and what each layer with parameters saw. With a batch: training mode, gradients by outputs recorded."""
+        used: list[_Used] = []
+        for layer in self._plan:
+            if not isinstance(layer, _Parametric):
+                x = _apply(layer, x, batch)
+                continue
+            a = x
+            if layer.kernel and (used or not self._prepared):
+                a = _patches(x, layer)
+            x = self._product(layer, a)
+            if batch is not None and not used:
+                # Parameters carry no gradient, so the graph begins at the first output: nothing is wasted below it.
+                x.requires_grad_()
+            used.append(_Used(layer, a, x))
+        return x, used
+
+    def _product(self, layer: _Parametric, a: Tensor) -> Tensor:
+        import torch
+
+        flat, weight = a.flatten(1, -2), self._matrix(layer)
+        if layer.bias is None:
+            out = torch.bmm(flat, weight.mT)
+        else:
+            out = torch.baddbmm(self.parameters[layer.bias][:, None], flat, weight.mT)
+        return out.view(*a.shape[:-1], -1)
+
+    def _matrix(self, layer: _Parametric) -> Tensor:
+        """The weight as (models, outputs, inputs); a convolution's inputs in the order of patches."""
+        weight = self.parameters[layer.weight]
+        return weight if layer.kernel is None else weight.permute(0, 1, 3, 4, 2).flatten(2)
+
+    def _add(self, layer: _Parametric, left: Tensor, right: Tensor, into: list[Tensor], beta: float, scale: float) -> None:
+        """into = beta into + scale left right, for the layer's weight."""
+        target = into[layer.weight]
+        if layer.kernel is None:
+            target.baddbmm_(left, right, beta=beta, alpha=scale)
+        else:
+            target.mul_(beta).add_(self._as_weight(layer, left.bmm(right)), alpha=scale)
+
+    def _as_weight(self, layer: _Parametric, matrix: Tensor) -> Tensor:
+        """The inverse of `_matrix` for a convolution."""
+        models, outputs, channels, *kernel = self.parameters[layer.weight].shape
+        return matrix.view(models, outputs, *kernel, channels).permute(0, 1, 4, 2, 3)
+
+    def _squared_norms(self, used: _Used, per_example: Tensor | None) -> Tensor:
+        """Squared norm (models, width) of each example's gradient of this layer."""
+        a, g = used.a, used.g
+        if used.layer.kernel is None:
+            inputs = a.square().sum(-1)
+            return g.square().sum(-1) * (inputs if used.layer.bias is None else inputs + 1)
+        if per_example is None:
+            norms = ((a @ a.mT) * (g @ g.mT)).sum((-1, -2))
+        else:
+            norms = per_example.square().sum((-1, -2))
+        return norms if used.layer.bias is None else norms + g.sum(-2).square().sum(-1)
+
+    def _add_clipped(
+        self, used: _Used, per_example: Tensor | None, row: Tensor, into: list[Tensor], beta: float, scale: float
+    ) -> None:
+        """into = beta into + scale times the sum of examples' gradients times `row` (models, 1, width)."""
+        layer, g = used.layer, used.g
+        if per_example is not None:
+            models, _, outputs, inputs = per_example.shape
+            total = row.bmm(per_example.flatten(2)).view(models, outputs, inputs)
+            into[layer.weight].mul_(beta).add_(self._as_weight(layer, total), alpha=scale)
+            cells = g.sum(-2)
+        else:
+            scaled = g * (row.mT if layer.kernel is None else row.mT[..., None])
+            self._add(layer, scaled.flatten(1, -2).mT, used.a.flatten(1, -2), into, beta, scale)
+            cells = g if layer.kernel is None else g.sum(-2)
+        if layer.bias is not None:
+            into[layer.bias].mul_(beta).add_(row.bmm(cells)[:, 0], alpha=scale)
+
+
+def _per_example(used: _Used) -> Tensor | None:
+    """Each example's gradient (models, width, outputs, inputs) of a convolution's weight where that is smaller than the
+    products of its positions, else None; never for a linear layer."""
+    import torch
+
+    used.a = used.a if used.layer.kernel is None else used.a.flatten(2, -2)
+    used.g = used.g if used.layer.kernel is None else used.g.flatten(2, -2)
+    if used.layer.kernel is None or used.a.shape[-1] * used.g.shape[-1] > 2 * used.a.shape[-2] ** 2:
+        return None
+    a, g = used.a.flatten(0, 1), used.g.flatten(0, 1)
+    return torch.bmm(g.mT, a).unflatten(0, used.a.shape[:2])
+
+
+def _apply(layer: nn.Module, x: Tensor, batch: StackedBatch | None) -> Tensor:
+    """A layer without parameters, on (models, width, features) or channels-last images."""
+    from torch import nn
+
+    if isinstance(layer, nn.Dropout):
+        return x if batch is None else _dropout(layer.p, x, batch)
+    if isinstance(layer, nn.Flatten):
+        return x.permute(0, 1, 4, 2, 3).flatten(2) if x.dim() == 5 else x.flatten(2)
+    if isinstance(layer, _pools()):
+        image = cast("Tensor", layer(x.flatten(0, 1).permute(0, 3, 1, 2)))
+        return image.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+    return cast("Tensor", layer(x))
+
+
+def _dropout(p: float, x: Tensor, batch: StackedBatch) -> Tensor:
+    """Dropout with a stream per model. On the CPU these are the draws that a single model's dropout would make."""
+    import torch
+
+    image = x.dim() == 5
+    kept = torch.zeros_like(x.permute(0, 1, 4, 2, 3) if image else x, memory_format=torch.contiguous_format)
+    for model, (size, generator) in enumerate(zip(batch.sizes, batch.dropout, strict=True)):
+        kept[model, :size].bernoulli_(1 - p, generator=generator)
+    return x * (kept.permute(0, 1, 3, 4, 2) if image else kept).div_(1 - p)
+
+
+class _Patches:
+    """Copies (models, width, height, width, channels) into patches; its derivative adds them back."""
+
+    @staticmethod
+    def cut(padded: Tensor, layer: _Parametric) -> Tensor:
+        """(models, width, rows, columns, kernel height * kernel width * channels)."""
+        assert layer.kernel is not None
+        (kh, kw), (sh, sw) = layer.kernel, layer.stride
+        models, width, height, breadth, channels = padded.shape
+        rows, columns = (height - kh) // sh + 1, (breadth - kw) // sw + 1
+        m, b, h, w, c = padded.stride()
+        view = padded.as_strided(
+            (models, width, rows, columns, kh, kw, channels), (m, b, h * sh, w * sw, h, w, c), padded.storage_offset()
+        )
+        return view.reshape(models, width, rows, columns, -1)
+
+    @staticmethod
+    def add_back(patches: Tensor, shape: Sequence[int], layer: _Parametric) -> Tensor:
+        """The transpose of `cut`."""
+        assert layer.kernel is not None
+        (kh, kw), (sh, sw) = layer.kernel, layer.stride
+        rows, columns = patches.shape[2:4]
+        cells = patches.view(*patches.shape[:4], kh, kw, shape[-1])
+        out = patches.new_zeros(shape)
+        for i in range(kh):
+            for j in range(kw):
+                out[:, :, i : i + sh * rows : sh, j : j + sw * columns : sw] += cells[:, :, :, :, i, j]
+        return out
+
+
+def _patches(x: Tensor, layer: _Parametric) -> Tensor:
+    from torch.nn.functional import pad
+
+    height, width = layer.padding
+    padded = pad(x, (0, 0, width, width, height, height)) if height or width else x.contiguous()
+    return cast("Tensor", _function().apply(padded, layer))
+
+
+_FUNCTION: Any = None
+
+
+def _function() -> Any:
+    """The autograd function around `_Patches`, made on first use so that importing this module imports no torch."""
+    global _FUNCTION
+    if _FUNCTION is None:
+        import torch
+
+        class PatchFunction(torch.autograd.Function):
+            """`_Patches` with its derivative."""
+
+            @staticmethod
+            def forward(ctx: Any, padded: Tensor, layer: _Parametric) -> Tensor:
+                """Cut."""
+                ctx.shape, ctx.layer = padded.shape, layer
+                return _Patches.cut(padded, layer)
+
+            @staticmethod
+            def backward(ctx: Any, *outputs: Any) -> Any:
+                """Add back."""
+                return _Patches.add_back(outputs[0].contiguous(), ctx.shape, ctx.layer), None
+
+        _FUNCTION = PatchFunction
+    return _FUNCTION
+
+
+def _plan(module: nn.Module, *, image: bool) -> list[_Parametric | nn.Module] | None:
+    """The layers in order, or None where one is not batched here. `image`: records are (channels, height, width)."""
+    from torch import nn
+
+    plan: list[_Parametric | nn.Module] = []
+    held = 0
+    leaves = list(_leaves(module))
+    if len({id(leaf) for leaf in leaves}) < len(leaves) or any(not p.requires_grad for p in module.parameters()):
+        return None
+    for leaf in leaves:
+        parameters = len(list(leaf.parameters()))
+        layer = _parametric(leaf, held) if parameters else (leaf if _is_plain(leaf) else None)
+        if layer is None or not _fits(leaf, image=image):
+            return None
+        image = image and not isinstance(leaf, nn.Flatten)
+        plan.append(layer)
+        held += parameters
+    return plan if plan and isinstance(leaves[-1], nn.Linear) else None
+
+
+def _fits(leaf: nn.Module, *, image: bool) -> bool:
+    """Channels-last images go to layers of images, vectors to linear layers."""
+    from torch import nn
+
+    if isinstance(leaf, (nn.Conv2d, *_pools())):
+        return image
+    return not (image and isinstance(leaf, nn.Linear))
+
+
+def _leaves(module: nn.Module) -> Iterator[nn.Module]:
+    from torch import nn
+
+    if type(module) is nn.Sequential:
+        for child in module:
+            yield from _leaves(child)
+    else:
+        yield module
+
+
+def _parametric(leaf: nn.Module, held: int) -> _Parametric | None:
+    from torch import nn
+
+    bias = held + 1 if getattr(leaf, "bias", None) is not None else None
+    if type(leaf) is nn.Linear:
+        return _Parametric(held, bias)
+    if type(leaf) is not nn.Conv2d or isinstance(leaf.padding, str):
+        return None
+    if leaf.groups != 1 or leaf.dilation != (1, 1) or leaf.padding_mode != "zeros":
+        return None
+    pairs: list[Any] = [leaf.kernel_size, leaf.stride, leaf.padding]
+    return _Parametric(held, bias, *pairs)
+
+
+def _is_plain(leaf: nn.Module) -> bool:
+    from torch import nn
+
+    if isinstance(leaf, nn.Flatten):
+        return leaf.start_dim == 1 and leaf.end_dim == -1
+    if getattr(leaf, "inplace", False):
+        return False
+    elementwise = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.ELU, nn.SiLU, nn.LeakyReLU, nn.Softplus, nn.Identity)
+    return type(leaf) in (*elementwise, *_pools(), nn.Dropout)
+
+
+def _pools() -> tuple[type[nn.Module], ...]:
+    from torch import nn
+
+    return nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d
