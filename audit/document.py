@@ -220,7 +220,6 @@ def assemble(
 
 def system(setting: Setting, device: str) -> dict[str, Any]:
     """Versions, data and trainers."""
-    universe = setting.material.universe
     return {
         **versions(device),
         "data": data_entry(setting.material),
@@ -230,7 +229,6 @@ def system(setting: Setting, device: str) -> dict[str, Any]:
                 "name": setting_name(setting, identity),
                 "spec": spec_of(trainer),
                 "models": 1 + setting.shadows,
-                "input_shape": list(universe.features.shape[1:]),
             }
             for identity, trainer in setting.trainers.items()
         ],
@@ -279,6 +277,7 @@ def claim_entry(part: TrainerPart) -> dict[str, Any]:
     return {
         "trainer": part.identity,
         **claim_to_json(part.claim),
+        "mechanism": {"name": part.claim.mechanism.name, **dict(part.claim.mechanism.parameters)},
         "cross_check": cross_check(part.claim),
         "tested": tested,
     }

@@ -14,7 +14,7 @@ from .bank import Signals
 from .config import AuditConfig, ClaimSection
 from .controls import blind_control
 from .errors import ConfigError, IncompatibleError
-from .plugs import build, construct
+from .plugs import build
 from .prepare import Coins, Material, straddling
 from .progress import Reporter
 from .registry import ATTACKS, PARTS
@@ -98,7 +98,7 @@ def _answers(target: Any, features: Any, classes: int) -> Any:
 
 def _material(config: AuditConfig) -> tuple[Material, BoolArray]:
     """Rows named in the membership file are the audit records; all others are public and in no model."""
-    spec = construct(PARTS.load("data-spec"), {"seed": config.audit.seed, **config.data.parameters}, where="data")
+    spec = PARTS.load("data-spec").of(config.data.parameters, seed=config.audit.seed)
     table = PARTS.load("data")(spec)
     truth = read_membership(Path(str(config.design.membership)))
     listed = np.array([r in truth for r in table.records])

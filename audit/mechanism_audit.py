@@ -173,7 +173,7 @@ def propose_pairs(
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """A score and a threshold, both fixed before the test runs: an output is called `second` where score > threshold."""
+    """A score and a threshold, both fixed before the test runs. Above the threshold, an output is called D'."""
 
     statistic: str
     score: Score
@@ -260,9 +260,10 @@ def _fit_rule(
 def _best_threshold(first: FloatArray, second: FloatArray, test_runs: int, delta: float) -> tuple[float, float]:
     """The threshold whose rates on the choosing runs would certify most in the test, and that promised epsilon."""
     pooled = np.unique(np.concatenate([first, second]))
-    spread = np.linspace(0, len(pooled) - 1, min(_THRESHOLDS, len(pooled)))
+    spread = np.round(np.linspace(0, len(pooled) - 1, min(_THRESHOLDS, len(pooled)))).astype(int)
+    tails = 2 ** np.arange(int(np.log2(len(pooled))) + 1) - 1  # The best cut may leave very few outputs on one side.
     best = (float(pooled[0]), -1.0)
-    for threshold in pooled[np.round(spread).astype(int)]:
+    for threshold in pooled[np.unique([*spread, *tails, *(len(pooled) - 1 - tails)])]:
         hits = round(float((second > threshold).mean()) * test_runs)
         alarms = round(float((first > threshold).mean()) * test_runs)
         counts = ConfusionCounts(hits, alarms, test_runs, test_runs)

@@ -33,7 +33,7 @@ class Command:
         environment = {**os.environ, SEED_VARIABLE: str(int(rng.integers(2**63)))}
         text = "".join(f"{_line(row)}\n" for row in dataset)
         try:
-            done = subprocess.run(  # noqa: S603
+            done = subprocess.run(
                 list(self.argv),
                 input=text,
                 env=environment,

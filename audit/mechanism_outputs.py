@@ -27,7 +27,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """How outputs become a `Table`: learned from training outputs, so that a test row's code depends on nothing else."""
+    """How outputs become a `Table`: learned from training outputs, so that a test row depends on nothing else."""
 
     width: int
     low: FloatArray

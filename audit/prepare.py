@@ -11,7 +11,6 @@ import numpy as np
 from .config import AuditConfig
 from .design import coin_flips, paired_coin_flips
 from .errors import ConfigError
-from .plugs import construct
 from .registry import PARTS
 from .seeds import Seeds
 from .types import BoolArray, Rows
@@ -53,7 +52,7 @@ class Coins:
 
 def prepare(config: AuditConfig, attacks: Mapping[str, Any], *, seeds: Seeds) -> Material:
     """Load, split, encode, craft canaries. Encoders are fitted on the public population by default."""
-    spec = construct(PARTS.load("data-spec"), {"seed": config.audit.seed, **config.data.parameters}, where="data")
+    spec = PARTS.load("data-spec").of(config.data.parameters, seed=config.audit.seed)
     table = PARTS.load("data")(spec)
     audited = PARTS.load("split")(table, config.design.audit_records, seeds=seeds.at("split"))
     encoded = PARTS.load("encode")(table, ~audited, spec)

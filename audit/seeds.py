@@ -60,7 +60,7 @@ class Seeds:
         it they are as before."""
         import torch
 
-        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.integer())
             yield

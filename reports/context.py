@@ -105,7 +105,9 @@ class Context:
 
     def _twin(self, trainer: str | None) -> float | None:
         control = self.audit.controls.positive
-        return _largest(f.epsilon for f in control.figures if f.trainer == trainer) if control else None
+        if control is None:
+            return None
+        return _largest(f.at_confidence for f in control.figures if f.trainer == trainer)
 
 
 def _counts(finding: Finding, epsilon: float | None) -> bool:

@@ -19,12 +19,22 @@ from ..audit.errors import ConfigError
 FOLDER = Path(__file__).with_name("controls")
 
 ReportPart = Literal[
-    "system", "claim", "threat", "design", "results", "utility", "controls", "limits", "reproduce", "meaning", "provenance"
+    "system",
+    "claim",
+    "threat",
+    "design",
+    "results",
+    "utility",
+    "controls",
+    "limits",
+    "reproduce",
+    "meaning",
+    "provenance",
 ]
 
 
 class ControlRow(BaseModel):
-    """One point that is asked for. `rules` are patterns of finding rules (`membership.*`), `sections` parts of the report."""
+    """One point asked for. `rules` are patterns of finding rules (`membership.*`), `sections` parts of the report."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

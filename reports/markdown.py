@@ -26,7 +26,7 @@ from .blocks import (
 )
 
 SPECIAL = re.compile(r"([\\`*\[\]|~])|(?<![A-Za-z0-9])(_)|(_)(?![A-Za-z0-9])")
-LINE_START = re.compile(r"^(\s*)([#+-]|\d+(?=[.)]))")
+LINE_START = re.compile(r"^(#{1,6}|[+-]|\d{1,9}(?=[.)](?:\s|$)))(?=\s|$|[.)])")
 
 
 def to_markdown(report: Report) -> str:
@@ -52,9 +52,9 @@ def escape(text: str) -> str:
 
 
 def _escape_start(match: re.Match[str]) -> str:
-    found = match.group(2)
-    # A number is escaped at its dot, which stands behind it: `1.` becomes `1\.`, and plain numbers stay as they are.
-    return f"{match.group(1)}{found}\\" if found.isdigit() else f"{match.group(1)}\\{found}"
+    found = match.group(1)
+    # A list number is escaped at the dot behind it: `1.` becomes `1\\.`.
+    return f"{found}\\" if found.isdigit() else f"\\{found}"
 
 
 @functools.singledispatch

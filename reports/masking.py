@@ -13,15 +13,17 @@ HIDDEN = "[hidden]"
 LONGEST_LIST = 16
 LONGEST_STRING = 300
 
-PERSONAL_KEYS = frozenset(
-    "canaries canary example examples extracted guess guesses_text image images inputs member members prompt prompts "
-    "reconstruction reconstructions record records row rows sample samples secret secrets sentence sentences string "
-    "strings text texts user users".split()
-)
-PLAIN_KEYS = frozenset(
-    "access check checked code entry error exception expected family file kind line method model null_class refutes rule "
-    "sampler scope selection source step test trainer unit variant version where".split()
-)
+PERSONAL_KEYS = {
+    *("canary", "canaries", "example", "examples", "extracted", "guesses_text", "image", "images", "inputs"),
+    *("member", "members", "prompt", "prompts", "reconstruction", "reconstructions", "record", "records"),
+    *("row", "rows", "sample", "samples", "secret", "secrets", "sentence", "sentences", "string", "strings"),
+    *("text", "texts", "user", "users"),
+}
+PLAIN_KEYS = {
+    *("access", "check", "checked", "code", "entry", "error", "exception", "expected", "family", "file", "kind"),
+    *("line", "meaning", "method", "model", "null_class", "refutes", "rule", "sampler", "scope", "selection"),
+    *("source", "step", "test", "trainer", "unit", "variant", "version", "where"),
+}
 
 
 def hide(value: Any, *, reveal: bool, free_text: bool = True) -> Any:

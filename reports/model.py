@@ -1,8 +1,9 @@
 """The result document `audit.json` as strict types (DESIGN 8). Its JSON Schema is generated from these classes.
 
-Every key is refused unless it is named here; only `evidence`, `spec`, mechanism parameters, counts and timings are free.
-Absent is null; NaN and infinities never appear. To add a key, give it a default here, regenerate the schema
-(`python -m leakgauge.reports.schema`) and, if old documents lack it and it has no default, write a step in `migrate.py`.
+Every key is refused unless it is named here; only `evidence`, `spec`, mechanism parameters, counts and timings
+are free. Absent is null; NaN and infinities never appear. To add a key, give it a default here, regenerate the
+schema (`python -m leakgauge.reports.schema`) and, if old documents need more than the default, write a step in
+`migrate.py`.
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ class Interval(Part):
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low {self.low:g} lies above high {self.high:g}")
         return self
+
+
+class Rate(Interval):
+    """A true-positive rate: the false-positive rate really attained, and the score above which records are called."""
+
+    fpr: Probability | None = None
+    above: float | None = None
 
 
 class Data(Part):
@@ -101,8 +109,11 @@ class Point(Part):
 class CrossCheck(Part):
     """Epsilon at the headline delta by other accountants."""
 
+    pld: Epsilon | None = None
     prv: Epsilon | None = None
     rdp: Epsilon | None = None
+    gdp: Epsilon | None = None
+    reasons: dict[str, str] = {}
     agrees: bool | None = None
 
 
@@ -130,6 +141,7 @@ class LedgerEntry(Part):
     alpha_share: Probability | None = None
     guesses: Count | None = None
     bound: str | None = None
+    delta: Probability | None = None
 
 
 class Design(Part):
@@ -137,8 +149,10 @@ class Design(Part):
 
     sampling: Literal["coin", "runs", "unknown"]
     audit_records: Count | None = None
+    canaries: dict[str, Count] = {}
     population_records: Count | None = None
     expected_members: float | None = None
+    shadows: Count | None = None
     confidence: Probability
     violation_confidence: Probability | None = None
     delta: Probability | None = None
@@ -153,6 +167,8 @@ class Utility(Part):
     test_accuracy: Interval | None = None
     train_loss: float | None = None
     test_loss: float | None = None
+    majority_share: Probability | None = None
+    learned: bool | None = None
 
 
 class Roc(Part):
@@ -162,12 +178,15 @@ class Roc(Part):
     tpr: list[Probability]
     low: list[Probability] = []
     high: list[Probability] = []
+    true_positives: list[Count] = []
+    false_positives: list[Count] = []
 
     @model_validator(mode="after")
     def _aligned(self) -> Roc:
-        lengths = {len(self.fpr), len(self.tpr)} | {len(part) for part in (self.low, self.high) if part}
+        optional = (self.low, self.high, self.true_positives, self.false_positives)
+        lengths = {len(self.fpr), len(self.tpr)} | {len(part) for part in optional if part}
         if len(lengths) != 1 or bool(self.low) != bool(self.high):
-            raise ValueError("fpr, tpr, low and high differ in length")
+            raise ValueError("the lists differ in length")
         return self
 
 
@@ -175,8 +194,10 @@ class Metrics(Part):
     """What the scores of one attack show, with intervals; rates derive from `counts`."""
 
     auc: Interval | None = None
-    tpr_at_fpr: dict[str, Interval] = {}
+    tpr_at_fpr: dict[str, Rate] = {}
     advantage: Interval | float | None = None
+    balanced_accuracy: Interval | float | None = None
+    confidence: Probability | None = None
     roc: Roc | None = None
     counts: dict[str, Any] = {}
 
@@ -233,9 +254,15 @@ class PositiveFigure(Part):
     trainer: str
     attack: str
     epsilon: Epsilon | None = None
+    reported_epsilon: Epsilon | None = None
     ceiling: Epsilon | None = None
     claim: Epsilon | None = None
     auc: float | Interval | None = None
+
+    @property
+    def at_confidence(self) -> float | None:
+        """Epsilon at the reporting confidence where it is stored, to stand beside certified bounds; else as judged."""
+        return self.epsilon if self.reported_epsilon is None else self.reported_epsilon
 
 
 class NegativeFigure(Part):
@@ -251,7 +278,14 @@ class BlindFigure(Part):
     """A classifier that sees the records but no model: it must not tell members from non-members."""
 
     auc: float | Interval | None = None
+    low: Probability | None = None
+    high: Probability | None = None
     p_value: Probability | None = None
+    least_p_value: Probability | None = None
+    alpha: Probability | None = None
+    classifier: str | None = None
+    separates: bool | None = None
+    powered: bool | None = None
     records: Count | None = None
 
 

@@ -52,4 +52,3 @@ def render(
         path.write_text(draw(context), encoding="utf-8", newline="\n")
         paths.append(path)
     return paths
-

@@ -1,4 +1,4 @@
-"""SARIF 2.1.0: findings that somebody should act on, as alerts placed on the line of the audit file that asked for them.
+"""SARIF 2.1.0: findings that somebody should act on, as alerts on the line of the audit file that asked for them.
 
 `consistent` and `no-claim` are left out of `results`, because code-scanning services show every result as an alert;
 the run's properties count them. Fingerprints depend on rule, trainer and attack only, so an alert keeps its identity

@@ -62,7 +62,11 @@ def read_audit(path: Path) -> dict[str, Any]:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the result document."""
     schema = Audit.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:{VERSION.replace('/', ':')}", **schema}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:{VERSION.replace('/', ':')}",
+        **schema,
+    }
 
 
 def schema_text() -> str:

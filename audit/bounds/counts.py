@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, Self
 
@@ -117,7 +118,7 @@ class SlotCounts:
         _at_least(self, "slots", 1)
         _check_pool(self)
         _at_most(self, "hits", "slots")
-        fill = float(self.fill_probability)
+        fill = real("fill_probability", self.fill_probability)
         if not 0 < fill < 1:
             raise ConfigError(f"fill_probability must lie strictly between 0 and 1, got {self.fill_probability}")
         object.__setattr__(self, "fill_probability", fill)
@@ -140,7 +141,7 @@ class GuessSequence:
 
     def __post_init__(self) -> None:
         _make_integers(self, "canaries")
-        object.__setattr__(self, "correct", tuple(_truth(value) for value in self.correct))
+        object.__setattr__(self, "correct", tuple(_truth(value) for value in _items("correct", self.correct)))
         _at_least(self, "canaries", MINIMUM_CANARIES)
         if not 1 <= len(self.correct) <= self.canaries:
             raise ConfigError(
@@ -166,7 +167,7 @@ class PairedOutputs:
 
     def __post_init__(self) -> None:
         for name in ("inside", "outside"):
-            values = tuple(float(value) for value in getattr(self, name))
+            values = tuple(real(name, value) for value in _items(name, getattr(self, name)))
             wrong = [value for value in values if not 0 <= value <= 1]
             if wrong:
                 raise ConfigError(f"{name} must hold numbers in [0, 1], got {wrong[0]}")
@@ -183,6 +184,20 @@ class PairedOutputs:
     def numbers(self) -> dict[str, float]:
         """The number of pairs and the two sums; the order itself is left out."""
         return {"pairs": len(self.inside), "inside": math.fsum(self.inside), "outside": math.fsum(self.outside)}
+
+
+def real(name: str, value: object) -> float:
+    """`value` as a float; a `ConfigError` naming it otherwise."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} must be a number, got {value!r}") from None
+
+
+def _items(name: str, values: object) -> list[object]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ConfigError(f"{name} must be a sequence of numbers, got {values!r}")
+    return list(values)
 
 
 def _make_integers(counts: object, *names: str) -> None:

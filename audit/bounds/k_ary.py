@@ -26,7 +26,7 @@ class KAry(Certifying[SlotCounts]):
     counts_type: ClassVar[type] = SlotCounts
 
     def validity(self, delta: float) -> Validity:
-        """Frequentist at delta = 0. At delta > 0 the formula has no reviewed proof: an estimate, which never decides."""
+        """Frequentist at delta = 0. At delta > 0 the formula has no reviewed proof: an estimate, never deciding."""
         return Validity.FREQUENTIST if delta == 0 else Validity.ESTIMATE
 
     def epsilon_lower(self, counts: SlotCounts, *, delta: float, alpha: float) -> float:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
 from ..registry import BOUNDS, nearest
 from ..types import Bound, Selection
 
-_OPTIONS = {"correct": "--guesses-file", "inside": "--inside-file", "outside": "--outside-file"}
-"""Counts that are whole sequences, which the command line reads from a file."""
+_FILES = {"guesses_file": "correct", "inside_file": "inside", "outside_file": "outside"}
+"""Options that name a file with one number a line, and the count they stand for."""
 
 
 def certify_named(
@@ -24,18 +25,20 @@ def certify_named(
     alpha_share: float = 1.0,
     **parameters: object,
 ) -> Bound:
-    """The bound `method` from `counts` by field name; `parameters` are the method's own (`family`, ...).
+    """The bound `method` from `counts` by name, in either spelling (`true_positives`, `true-positives`).
 
-    A count or parameter that is None counts as not given. Raises `ConfigError` naming the option for anything
-    unknown, missing or superfluous.
+    The method's own parameters (`family`, `sample_rate`, `steps`) may stand among the counts or by themselves, and a
+    sequence may be given as a file (`guesses_file`, one 0 or 1 a line). None is the same as not given. Raises
+    `ConfigError` naming the option for anything unknown, missing or superfluous.
     """
     method_type = BOUNDS.load(method)
-    given = {name.replace("-", "_"): value for name, value in counts.items() if value is not None}
-    _check_names(method, given, method_type.counts_type)
-    chosen = {name: value for name, value in parameters.items() if value is not None}
-    _refuse_unknown(method, chosen, [field.name for field in fields(method_type)], "parameter")
-    bound: Bound = method_type(**chosen).certify(
-        method_type.counts_type(**given),
+    own = {field.name for field in fields(method_type)}
+    needed = [field.name for field in fields(method_type.counts_type)]
+    given = {name.replace("-", "_"): value for name, value in {**counts, **parameters}.items() if value is not None}
+    outcome = _read_files({name: value for name, value in given.items() if name not in own}, needed)
+    _check_names(method, outcome, needed, own)
+    bound: Bound = method_type(**{name: given[name] for name in own & given.keys()}).certify(
+        method_type.counts_type(**outcome),
         delta=delta,
         confidence=confidence,
         selection=selection,
@@ -44,27 +47,42 @@ def certify_named(
     return bound
 
 
-def _check_names(method: str, given: Mapping[str, object], counts_type: type) -> None:
-    assert is_dataclass(counts_type)
-    needed = [field.name for field in fields(counts_type)]
-    missing = [_option(name, counts_type) for name in needed if name not in given]
+def _read_files(given: Mapping[str, object], needed: list[str]) -> dict[str, object]:
+    """`given` with each file option that a needed count has replaced by the file's numbers."""
+    out: dict[str, object] = {}
+    for name, value in given.items():
+        if _FILES.get(name) in needed:
+            out[_FILES[name]] = _numbers(Path(str(value)), _option(name))
+        else:
+            out[name] = value
+    return out
+
+
+def _numbers(path: Path, option: str) -> tuple[float, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{option} {path}: cannot be read ({type(error).__name__}); expected one number a line"
+        ) from None
+    try:
+        return tuple(float(line) for line in lines)
+    except ValueError as error:
+        raise ConfigError(f"{option} {path}: expected one number a line ({error})") from None
+
+
+def _check_names(method: str, given: Mapping[str, Any], needed: list[str], own: set[str]) -> None:
+    from_files = {count: option for option, count in _FILES.items()}
+    sequences = needed[0] in from_files  # `correct` is a sequence for one-run-anytime and an integer for one-run
+    spelled = {name: _option(from_files.get(name, name) if sequences else name) for name in needed}
+    missing = [spelled[name] for name in needed if name not in given]
     if missing:
         raise ConfigError(f"{method} needs {' and '.join(missing)}")
-    _refuse_unknown(method, given, needed, "count")
-
-
-def _refuse_unknown(method: str, given: Mapping[str, Any], known: list[str], what: str) -> None:
     for name in given:
-        if name not in known:
-            option = "--" + name.replace("_", "-")
-            raise ConfigError(
-                f"{method} takes no {what} {option}{nearest(option, ['--' + k.replace('_', '-') for k in known])}"
-            )
+        if name not in needed:
+            known = [*spelled.values(), *map(_option, sorted(own))]
+            raise ConfigError(f"{method} takes no {_option(name)}{nearest(_option(name), known)}")
 
 
-def _option(name: str, counts_type: type) -> str:
-    from .counts import GuessSequence, PairedOutputs
-
-    if counts_type in (GuessSequence, PairedOutputs) and name in _OPTIONS:
-        return _OPTIONS[name]
+def _option(name: str) -> str:
     return "--" + name.replace("_", "-")

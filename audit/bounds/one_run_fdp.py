@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from scipy import special
 
 from ..errors import ConfigError
-from .counts import GuessCounts
+from .counts import GuessCounts, real
 from .dp_sgd_curve import dp_sgd_curve, dp_sgd_epsilon
 from .gaussian import gaussian_epsilon
 from .method import Certifying
@@ -48,9 +48,9 @@ class OneRunFdp(Certifying[GuessCounts]):
             return
         if self.sample_rate is None or self.steps is None:
             raise ConfigError("one-run-fdp: the dp-sgd family needs sample_rate and steps")
-        if not 0 < self.sample_rate <= 1:
+        if not 0 < real("sample_rate", self.sample_rate) <= 1:
             raise ConfigError(f"one-run-fdp: sample_rate must lie in (0, 1], got {self.sample_rate}")
-        if self.steps < 1 or self.steps != int(self.steps):
+        if not real("steps", self.steps) >= 1 or self.steps != int(self.steps):
             raise ConfigError(f"one-run-fdp: steps must be an integer of at least 1, got {self.steps}")
 
     @property

@@ -87,4 +87,6 @@ def _legend(figure: Any, words: dict[str, str]) -> None:
         Line2D([], [], color=CLAIMED, marker="D", markersize=5, linewidth=2.2, label=words["claimed"]),
         Patch(facecolor="none", edgecolor=CEILING, hatch="////", label=words["ceiling"]),
     ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=1.6, columnspacing=1.2, labelcolor=INK)
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=3, handlelength=1.6, columnspacing=1.2, labelcolor=INK
+    )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from ..blocks import Block, Bullets, Cell, Facts, Heading, Note, Paragraph, Section, Table
+from ..blocks import Block, Bullets, Cell, Details, Facts, Heading, Note, Paragraph, Section, Table
 from ..context import Context
 from ..model import Claim
 from ..numbers import claimed, number
+
+LONGEST_OPEN = 8
+"""A longer curve folds away."""
 
 
 def build(context: Context) -> Section:
@@ -47,7 +50,8 @@ def _one(context: Context, claim: Claim) -> list[Block]:
     if claim.curve:
         rows: list[tuple[Cell, ...]] = [(number(point.delta), claimed(point.epsilon)) for point in claim.curve]
         caption = texts("claim.curve", trainer=claim.trainer)
-        blocks.append(Table(caption, texts.many("claim.curve_columns"), tuple(rows), numeric=(0, 1)))
+        table = Table(caption, texts.many("claim.curve_columns"), tuple(rows), numeric=(0, 1))
+        blocks.append(table if len(rows) <= LONGEST_OPEN else Details(caption, (table,)))
     return blocks
 
 
@@ -55,8 +59,12 @@ def _cross_check(context: Context, claim: Claim) -> str:
     check = claim.cross_check
     if check is None:
         return context.texts("claim.no_cross_check")
-    figures = [("prv", check.prv), ("rdp", check.rdp)]
-    return ", ".join(f"{name} {claimed(value)}" for name, value in figures if value is not None)
+    figures = [("pld", check.pld), ("prv", check.prv), ("rdp", check.rdp)]
+    shown = [f"{name} {claimed(value)}" for name, value in figures if value is not None]
+    if check.gdp is not None:
+        shown.append(context.texts("claim.not_upper", name="gdp", epsilon=claimed(check.gdp)))
+    shown += [f"{name}: {reason}" for name, reason in check.reasons.items()]
+    return ", ".join(shown)
 
 
 def _value(value: object) -> str:

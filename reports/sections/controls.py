@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..blocks import Block, Cell, Heading, Note, Paragraph, Section, Table
 from ..context import Context
-from ..model import BlindControl, NegativeControl, PositiveControl
+from ..model import BlindControl, BlindFigure, Interval, NegativeControl, PositiveControl
 from ..numbers import claimed, interval, number, shown
 
 
@@ -41,17 +41,36 @@ def _control(
     rows = _rows(control) if control else []
     if rows:
         columns = texts.many(f"controls.{kind}_columns")
-        numeric = tuple(range(0 if kind == "blind" else 2, len(columns)))
+        numeric = tuple(range(1 if kind == "blind" else 2, len(columns)))
         blocks.append(Table(texts(f"controls.{kind}_caption"), columns, tuple(rows), numeric))
+    if isinstance(control, BlindControl) and any(figure.powered is False for figure in control.figures):
+        blocks.append(Note(texts("controls.blind_weak"), "warning"))
     return blocks
 
 
 def _rows(control: PositiveControl | NegativeControl | BlindControl) -> list[tuple[Cell, ...]]:
     if isinstance(control, PositiveControl):
         return [
-            (f.trainer, f.attack, shown(f.epsilon), shown(f.ceiling), claimed(f.claim), interval(f.auc))
+            (
+                f.trainer,
+                f.attack,
+                shown(f.reported_epsilon),
+                shown(f.epsilon),
+                shown(f.ceiling),
+                claimed(f.claim),
+                interval(f.auc),
+            )
             for f in control.figures
         ]
     if isinstance(control, NegativeControl):
         return [(f.trainer, f.attack, shown(f.epsilon), number(f.alpha)) for f in control.figures]
-    return [(interval(f.auc), number(f.p_value), number(f.records)) for f in control.figures]
+    return [
+        (f.classifier or "–", _blind_auc(f), number(f.p_value), number(f.alpha), number(f.records))
+        for f in control.figures
+    ]
+
+
+def _blind_auc(figure: BlindFigure) -> str:
+    if isinstance(figure.auc, float):
+        return interval(Interval(value=figure.auc, low=figure.low, high=figure.high))
+    return interval(figure.auc)

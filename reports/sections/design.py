@@ -35,6 +35,8 @@ def _data(context: Context) -> tuple[tuple[str, Cell], ...]:
         (texts("design.audit_records"), _count(design.audit_records)),
         (texts("design.population_records"), _count(design.population_records)),
         (texts("design.expected_members"), _count(design.expected_members)),
+        (texts("design.canaries"), _canaries(design.canaries)),
+        (texts("design.shadows"), _count(design.shadows)),
         (texts("design.models"), _count(sum(t.models for t in context.audit.system.trainers) or None)),
         (texts("design.delta"), _count(design.delta)),
         (texts("design.confidence"), percent(design.confidence)),
@@ -47,6 +49,10 @@ def _count(value: float | int | None) -> str | None:
     return None if value is None else number(value)
 
 
+def _canaries(planted: dict[str, int]) -> str | None:
+    return ", ".join(f"{attack} {number(count)}" for attack, count in planted.items()) or None
+
+
 def _ledger(context: Context) -> Table:
     texts = context.texts
     rows: list[tuple[Cell, ...]] = [
@@ -56,7 +62,8 @@ def _ledger(context: Context) -> Table:
             number(entry.alpha_share),
             number(entry.guesses),
             entry.bound or "–",
+            number(entry.delta),
         )
         for entry in context.audit.design.ledger
     ]
-    return Table(texts("design.ledger_caption"), texts.many("design.ledger_columns"), tuple(rows), numeric=(2, 3))
+    return Table(texts("design.ledger_caption"), texts.many("design.ledger_columns"), tuple(rows), numeric=(2, 3, 5))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..blocks import Block, Code, Details, Heading, Paragraph, Section
 from ..context import Context
 
-EXISTING = '''[audit]
+EXISTING = """[audit]
 name = "my-model"
 access = ["logits"]
 
@@ -31,7 +31,7 @@ sampling = "coin"
 name = "loss"
 guesses = 500
 alpha_share = 1.0
-'''
+"""
 
 
 def build(context: Context) -> Section:

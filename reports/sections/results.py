@@ -53,10 +53,17 @@ def _epsilons(context: Context, findings: list[Finding]) -> list[Block]:
         if f.bound
     ]
     positive = context.audit.controls.positive
+    # The twin shares the design of the protected model's finding, and so its ceiling at the reporting confidence.
+    ceilings = {(f.trainer, f.attack): f.bound.ceiling for f in findings if f.bound}
     rows += [
-        EpsilonRow(texts("results.twin_of", trainer=f.trainer, attack=f.attack), f.claim, f.epsilon, f.ceiling)
+        EpsilonRow(
+            texts("results.twin_of", trainer=f.trainer, attack=f.attack),
+            f.claim,
+            f.at_confidence,
+            f.ceiling if f.reported_epsilon is None else ceilings.get((f.trainer, f.attack)),
+        )
         for f in (positive.figures if positive else [])
-        if f.epsilon is not None
+        if f.at_confidence is not None
     ]
     words = {key: texts(f"figures.{key}.name") for key in ("claimed", "certified", "ceiling")}
     described = "; ".join(texts("results.bar_alt", **row.described()) for row in rows)
@@ -141,7 +148,8 @@ def _rates(context: Context, findings: list[Finding]) -> Table:
         metrics = finding.metrics
         if metrics is None:
             continue
-        row: list[Cell] = [label(context, finding), interval(metrics.auc), interval(metrics.advantage)]
+        averages = (metrics.auc, metrics.advantage, metrics.balanced_accuracy)
+        row: list[Cell] = [label(context, finding), *map(interval, averages)]
         row += [interval(metrics.tpr_at_fpr.get(level)) for level in levels]
         rows.append(tuple(row))
     columns = (*texts.many("results.rate_columns"), *(texts("results.tpr_at", fpr=level) for level in levels))

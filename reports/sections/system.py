@@ -29,4 +29,6 @@ def build(context: Context) -> Section:
 def _settings(spec: object) -> str:
     if not isinstance(spec, dict):
         return str(spec)
-    return ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in spec.items())
+    return ", ".join(
+        f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in spec.items() if value is not None
+    )

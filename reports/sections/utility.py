@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..blocks import Block, Cell, Figure, Paragraph, Section, Table
+from ..blocks import Block, Cell, Figure, Note, Paragraph, Section, Table
 from ..context import Context
 from ..figures.frontier import FrontierPoint, frontier_figure
 from ..model import Interval, Utility
@@ -19,6 +19,7 @@ def build(context: Context) -> Section:
             entry.trainer,
             interval(entry.train_accuracy),
             interval(entry.test_accuracy),
+            number(entry.majority_share, digits=3),
             number(entry.train_loss),
             number(entry.test_loss),
             interval(largest_auc(context, entry.trainer)),
@@ -26,8 +27,10 @@ def build(context: Context) -> Section:
         )
         for entry in utility
     ]
-    table = Table(texts("utility.caption"), texts.many("utility.columns"), tuple(rows), numeric=tuple(range(1, 7)))
+    table = Table(texts("utility.caption"), texts.many("utility.columns"), tuple(rows), numeric=tuple(range(1, 8)))
+    idle = [entry.trainer for entry in utility if entry.learned is False]
     blocks: list[Block] = [Paragraph(texts("utility.intro")), *_figure(context, utility), table]
+    blocks += [Note(texts("utility.learned_nothing", trainer=trainer), "warning") for trainer in idle]
     return Section("utility", texts("utility.title"), tuple(blocks))
 
 
@@ -42,7 +45,9 @@ def _figure(context: Context, utility: list[Utility]) -> list[Block]:
     points = [
         FrontierPoint(entry.trainer, auc, entry.test_accuracy)
         for entry in utility
-        if (auc := largest_auc(context, entry.trainer)) and entry.test_accuracy and entry.test_accuracy.value is not None
+        if (auc := largest_auc(context, entry.trainer))
+        and entry.test_accuracy
+        and entry.test_accuracy.value is not None
     ]
     if len(points) < 2:
         return []

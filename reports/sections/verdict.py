@@ -26,6 +26,8 @@ def build(context: Context) -> Section:
 def why(context: Context, finding: Finding) -> str:
     """The finding's reason in words, or the comparison that led to its verdict."""
     texts = context.texts
+    if finding.verdict == "error" and "error" in finding.evidence:
+        return _failure(context, finding)
     if finding.reason:
         return texts.find(f"reason.{finding.reason}") or finding.reason
     epsilon = finding.judged.epsilon if finding.judged else finding.bound.epsilon if finding.bound else None
@@ -38,6 +40,14 @@ def why(context: Context, finding: Finding) -> str:
         claim=claimed(finding.claim.epsilon),
         confidence=percent(confidence),
     )
+
+
+def _failure(context: Context, finding: Finding) -> str:
+    # Messages of other people's code quote the data they stumbled over, so only the kind of error may be shared.
+    error, message = str(finding.evidence["error"]), finding.evidence.get("message")
+    if context.reveal and message:
+        return context.texts("why.failed_message", error=error, message=str(message))
+    return context.texts("why.failed_with", error=error)
 
 
 def _reason_steps(context: Context) -> list[str]:

@@ -10,6 +10,9 @@ import time
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
+from scipy.stats import binom, norm
+
 from leakgauge.audit.accounting import (
     account_dp_sgd,
     calibrate_noise,
@@ -25,8 +28,6 @@ from leakgauge.audit.accounting import (
 from leakgauge.audit.bounds.gaussian import gaussian_epsilon
 from leakgauge.audit.errors import ConfigError, IncompatibleError
 from leakgauge.audit.types import Adjacency, Claim, CurvePoint, Mechanism, Unit
-from scipy.optimize import brentq
-from scipy.stats import binom, norm
 
 # rate, noise, steps, delta, PLD add-remove, PLD replace-one, RDP, Opacus PRV, Opacus GDP-CLT (theory 4.2)
 REFERENCE = [

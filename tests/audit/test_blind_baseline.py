@@ -8,6 +8,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
+
 from leakgauge.audit import blind
 from leakgauge.audit.blind import Call, blind_baseline, chance
 from leakgauge.audit.blind_features import describe

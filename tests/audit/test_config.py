@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from leakgauge.audit.config import load_config
 from leakgauge.audit.errors import ConfigError
 from leakgauge.audit.plugs import construct

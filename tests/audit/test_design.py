@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from leakgauge.audit.design import CoinTrials, RunTrials, coin_flips, paired_coin_flips
 from leakgauge.audit.errors import ConfigError
 from leakgauge.audit.seeds import Seeds

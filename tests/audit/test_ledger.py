@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from leakgauge.audit.errors import ConfigError
 from leakgauge.audit.ledger import read_attempts, record_attempt, share_out
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from leakgauge.audit.metrics import SplitScores, auc, auc_interval
 from scipy.special import expit, logit
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
+
+from leakgauge.audit.metrics import SplitScores, auc, auc_interval
 
 
 def draw(seed: int, *, ties: bool, members: int = 37, nonmembers: int = 53) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.stats import binom, binomtest
+
 from leakgauge.audit.errors import ConfigError
 from leakgauge.audit.metrics import accuracy_interval, clopper_pearson
-from scipy.stats import binom, binomtest
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.999])

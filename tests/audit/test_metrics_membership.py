@@ -6,10 +6,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from leakgauge.audit.errors import ConfigError
-from leakgauge.audit.metrics import SplitScores, membership_metrics, operating_point, roc_band, worst_slice
 from scipy.stats import norm
 from sklearn.metrics import roc_curve
+
+from leakgauge.audit.errors import ConfigError
+from leakgauge.audit.metrics import SplitScores, membership_metrics, operating_point, roc_band, worst_slice
 
 
 def draw(seed: int, n: int = 400, *, ties: bool = False, shift: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from leakgauge.audit.conduct import conduct
 from leakgauge.audit.config import load_config
 from leakgauge.audit.errors import ConfigError, IncompatibleError

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+
 from leakgauge.audit.errors import ConfigError
 from leakgauge.audit.scores import as_bool, audit_scores, read_scores
 from leakgauge.audit.types import Claim, Verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from leakgauge.audit.errors import ConfigError
 from leakgauge.audit.store import Store, digest
 

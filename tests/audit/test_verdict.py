@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from leakgauge.audit.errors import IncompatibleError
 from leakgauge.audit.types import (
     Adjacency,

@@ -49,6 +49,7 @@ guesses = 500
 alpha_share = 0.5
 """
 CLAIM = {"epsilon": 3.4721853, "delta": 1e-6}
+FAILURE = {"error": "ValueError", "message": "could not read Jane Doe of Springfield"}
 CEILING, JUDGED_CEILING = 4.50213, 4.2487
 
 
@@ -78,7 +79,11 @@ def metrics(shift: float) -> dict[str, Any]:
     return {
         "auc": {"value": auc, "low": round(auc - 0.0311, 5), "high": round(min(1.0, auc + 0.0309), 5)},
         "tpr_at_fpr": rates,
-        "advantage": {"value": round(2 * auc - 1, 5), "low": round(2 * auc - 1.06, 5), "high": round(2 * auc - 0.94, 5)},
+        "advantage": {
+            "value": round(2 * auc - 1, 5),
+            "low": round(2 * auc - 1.06, 5),
+            "high": round(2 * auc - 0.94, 5),
+        },
         "roc": roc(shift),
         "counts": {"members": 598, "nonmembers": 602},
     }
@@ -104,7 +109,14 @@ def judged(epsilon: float, ceiling: float = JUDGED_CEILING) -> dict[str, Any]:
 
 
 def finding(rule: str, verdict: str, trainer: str | None, attack: str | None, **more: Any) -> dict[str, Any]:
-    empty: dict[str, Any] = {"metrics": None, "claim": None, "bound": None, "judged": None, "reason": None, "evidence": {}}
+    empty: dict[str, Any] = {
+        "metrics": None,
+        "claim": None,
+        "bound": None,
+        "judged": None,
+        "reason": None,
+        "evidence": {},
+    }
     return {"rule": rule, "verdict": verdict, "trainer": trainer, "attack": attack, **empty, **more}
 
 
@@ -113,7 +125,7 @@ def sample(*, plain: bool = False) -> dict[str, Any]:
     document: dict[str, Any] = {
         "schema": "leakgauge/audit/1",
         "name": "digits-quickstart",
-        "status": "ok",
+        "status": "ok" if plain else "failed",
         "verdict": "no-claim" if plain else "violated",
         "system": _system(plain),
         "claims": [_claim("dp-sgd")] + ([] if plain else [_claim("dp-sgd-broken")]),
@@ -123,7 +135,10 @@ def sample(*, plain: bool = False) -> dict[str, Any]:
         "findings": _findings(plain),
         "controls": _controls(),
         "coverage": [
-            {"method": "one-run", "line": "2000 trials on randomized response, epsilon 1: 1.4% false claims at nominal 5%"}
+            {
+                "method": "one-run",
+                "line": "2000 trials on randomized response, epsilon 1: 1.4% false claims at nominal 5%",
+            }
         ],
         "limits": ["600 non-members are too few for a rate at FPR 0.001."],
         "provenance": _provenance(),
@@ -250,9 +265,9 @@ def _findings(plain: bool) -> list[dict[str, Any]]:
             claim=dict(CLAIM),
             bound=bound(0.0, 255, 2.91),
             judged=judged(0.0, 2.6),
-            reason="ceiling",
+            reason="ceiling-below-claim",
         ),
-        finding("inversion.reconstruction", "error", "dp-sgd", "inversion", reason="ran out of memory at step 12"),
+        finding("inversion.reconstruction", "error", "dp-sgd", "inversion", reason="step-failed", evidence=FAILURE),
     ]
 
 
@@ -265,6 +280,7 @@ def _controls() -> dict[str, Any]:
                     "trainer": "dp-sgd",
                     "attack": "lira",
                     "epsilon": 3.72218,
+                    "reported_epsilon": 3.98117,
                     "ceiling": JUDGED_CEILING,
                     "claim": CLAIM["epsilon"],
                     "auc": 0.7412,

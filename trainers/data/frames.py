@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import warnings
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,9 @@ def _target(frame: pandas.DataFrame, spec: DataSpec) -> str:
 
 def _check_columns(frame: pandas.DataFrame, spec: DataSpec, where: str) -> None:
     known = list(frame.columns)
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise ConfigError(f"{where}: two columns are called {repeated[0]!r}; rename one")
     named: dict[str, tuple[str, ...]] = {
         k: (getattr(spec, k),) for k in ("target", "id_column", "group_column", "text_column")
     }
@@ -126,7 +130,7 @@ def _content(frame: pandas.DataFrame, spec: DataSpec, where: str) -> tuple[Conte
         raise ConfigError(f"{where}: no feature column is left besides {', '.join(sorted(special - {''}))}")
     numeric, categorical, remarks = [], [], []
     for column in columns:
-        series = frame[column]
+        series = frame[column] = _plain(frame[column])
         if column in spec.categorical or not _is_numeric(series, where):
             categorical.append(column)
             remarks += _nearly_numeric(series, spec, column)
@@ -161,6 +165,12 @@ def _is_numeric(series: pandas.Series[Any], where: str) -> bool:
     if kinds.is_complex_dtype(series):
         raise ConfigError(f"{where}: column {series.name!r} holds complex numbers; split it into two columns first")
     return bool(kinds.is_numeric_dtype(series))
+
+
+def _plain(series: pandas.Series[Any]) -> pandas.Series[Any]:
+    """Decimals, which pandas holds as objects, as floats; other columns as they are."""
+    first = series.first_valid_index()
+    return series.astype(float) if first is not None and isinstance(series[first], Decimal) else series
 
 
 def _numbers(series: pandas.Series[Any]) -> NDArray[np.float64]:

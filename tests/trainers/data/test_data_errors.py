@@ -15,6 +15,7 @@ from leakgauge.audit.errors import ConfigError, LeakGaugeError
 from leakgauge.audit.seeds import Seeds
 from leakgauge.trainers.data import DataSpec, Images, Table, load_table, position_ids, tabular
 from leakgauge.trainers.data.checks import checked
+from leakgauge.trainers.data.frames import frame_table
 from PIL import Image
 
 N = 40
@@ -312,3 +313,10 @@ def test_clean_data_give_no_warning():
     assert checked(Table("m", tabular(numeric), np.arange(N) % 2, ("a", "b"), position_ids(N))).warnings == ()
     pixels = Seeds(1).generator().integers(0, 9, (N, 1, 4, 4), dtype=np.uint8)
     assert checked(Table("m", Images(pixels, 9.0), np.arange(N) % 2, ("a", "b"), position_ids(N))).warnings == ()
+
+
+def test_two_columns_of_one_name():
+    made = frame(w=0)
+    made.columns = pd.Index(["v", "label", "v"])
+    with pytest.raises(ConfigError, match="there: two columns are called 'v'; rename one"):
+        frame_table(made, "made", DataSpec(seed=1, path="there"), where="there")

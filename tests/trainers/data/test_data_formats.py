@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,17 @@ def test_frame_formats_round_trip(tmp_path, suffix):
     assert content.numeric_names == ("age",)
     np.testing.assert_allclose(content.numeric[:, 0], data["age"], rtol=1e-15)
     assert [content.levels[0][c] for c in content.codes[:, 0]] == list(data["job"])
+
+
+def test_parquet_decimals_and_booleans_are_numbers(tmp_path):
+    exact = [Decimal(i) / 4 for i in range(N - 1)]
+    data = pd.DataFrame({"d": [None, *exact], "b": [True, False] * (N // 2), "label": [0, 1] * (N // 2)})
+    data.to_parquet(tmp_path / "a.parquet")
+    content = tabular(load_table(spec(path=str(tmp_path / "a.parquet"), missing="category")))
+    assert content.numeric_names == ("d", "b")
+    np.testing.assert_array_equal(content.numeric[1:, 0], np.arange(N - 1) / 4)
+    assert np.isnan(content.numeric[0, 0])
+    assert set(content.numeric[:, 1]) == {0, 1}
 
 
 def test_frame_formats_agree_on_the_fingerprint(tmp_path):

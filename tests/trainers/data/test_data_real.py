@@ -21,9 +21,9 @@ ADULT = (
 def real(*names: str) -> list[str]:
     """Paths below the data folder; skips the test where one is absent."""
     paths = [ROOT / name for name in names]
-    for path in paths:
+    for path, name in zip(paths, names, strict=True):
         if not path.exists():
-            pytest.skip(f"real data absent: {path} (set LEAKGAUGE_DATA to the folder that holds {path.parent.name}/)")
+            pytest.skip(f"real data absent: {path} (set LEAKGAUGE_DATA to the folder that holds {name.split('/')[0]}/)")
     return [str(p) for p in paths]
 
 
