@@ -83,7 +83,18 @@ class Bank:
             trained = self._fit(trainer, [job for job, _ in block], checkpoint, label)
             for (_, inputs), key, model in zip(block, keys, trained, strict=True):
                 self._keep(trainer, key, inputs, model)
+        self._log(keys, trained, checkpoint)
         shutil.rmtree(checkpoint, ignore_errors=True)
+
+    def _log(self, keys: list[str], trained: Sequence[Trained], checkpoint: Path) -> None:
+        """One line a finished block: the steps its models needed, and those really executed, repeated ones included."""
+        counters = [json.loads(p.read_text(encoding="utf-8")) for p in checkpoint.rglob("steps.json")]
+        needed = sum(model.steps for model in trained)
+        executed = sum(int(c["executed"]) for c in counters) if counters else needed
+        with (self.store.root / "training-log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(
+                json.dumps({"block": digest(keys), "models": len(keys), "needed": needed, "executed": executed}) + "\n"
+            )
 
     def _fit(self, trainer: Trainer, jobs: Sequence[Job], checkpoint: Path, label: str) -> list[Trained]:
         with self.reporter.training(label, len(jobs)) as progress:
@@ -105,8 +116,6 @@ class Bank:
         """Store the model and, while it is in memory, its answers."""
         with self.store.writing("models", key, inputs) as folder:
             trainer.save(model, folder)
-        with (self.store.root / "training-log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"model": key, "steps": model.steps}) + "\n")
         self._ask(key, model)
 
     def _answer(self, trainer: Trainer, key: str) -> Signals:

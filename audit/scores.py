@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .design import HOLDOUT, CoinTrials, RunTrials, check_scores
 from .errors import ConfigError
-from .metrics import membership_metrics
+from .metrics import membership_metrics, worst_slice
 from .registry import BOUNDS
 from .seeds import Seeds
 from .trial import default_guesses
@@ -99,7 +99,7 @@ def audit_scores(
         delta = claim.delta
     metrics = membership_metrics(scores, inside, confidence=confidence).to_json()
     if groups is not None:
-        metrics["slices"] = _slices(scores, inside, groups, confidence)
+        metrics["slices"] = worst_slice(scores, inside, groups, confidence=confidence).to_json()
     ids = records or tuple(map(str, range(len(scores))))
     alphas = (confidence, violation_confidence)
     if design == "coin":
@@ -151,26 +151,6 @@ def best_threshold(trials: RunTrials, delta: float, alpha: float, *, most: int =
     if best <= 0:
         return float(np.median(trials.scores))
     return float(values[int(np.argmax(certified))])
-
-
-def _slices(
-    scores: NDArray[np.float64], inside: BoolArray, groups: tuple[str, ...], confidence: float
-) -> list[dict[str, Any]]:
-    """Metrics a group, at a confidence corrected for the number of groups (Bonferroni)."""
-    names = np.asarray(groups)
-    found = [str(g) for g in np.unique(names)]
-    corrected = 1 - (1 - confidence) / len(found)
-    rows = []
-    for group in found:
-        mask = names == group
-        if 0 < inside[mask].sum() < mask.sum():
-            part = membership_metrics(scores[mask], inside[mask], confidence=corrected).to_json()
-            rows.append(
-                {"group": group, "records": int(mask.sum()), "auc": part["auc"], "tpr_at_fpr": part["tpr_at_fpr"]}
-            )
-        else:
-            rows.append({"group": group, "records": int(mask.sum()), "auc": None, "reason": "one class only"})
-    return rows
 
 
 def as_bool(values: NDArray[Any]) -> BoolArray:

@@ -74,8 +74,8 @@ def key_figures(context: Context) -> tuple[KeyFigure, ...]:
         return ()
     top = headlines[0]
     delta = {"delta": number(top.tested_delta if top.tested_delta is not None else context.audit.design.delta)}
-    rows = (
-        ("claimed", claimed(top.tested_epsilon), {**delta}),
+    rows: tuple[tuple[str, str, dict[str, str]], ...] = (
+        ("claimed", claimed(top.tested_epsilon), delta),
         ("certified", shown(top.certified), {"confidence": percent(top.confidence)}),
         ("ceiling", shown(top.ceiling), {}),
         ("twin", shown(top.twin), {}),

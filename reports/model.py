@@ -45,11 +45,20 @@ class Interval(Part):
         return self
 
 
+class OperatingPoint(Part):
+    """What a plain threshold attains where equal scores leave none at the rate asked for."""
+
+    value: Probability
+    fpr: Probability
+
+
 class Rate(Interval):
     """A true-positive rate: the false-positive rate really attained, and the score above which records are called."""
 
     fpr: Probability | None = None
     above: float | None = None
+    attainable: OperatingPoint | None = None
+    tie_fraction: Probability | None = None
 
 
 class Data(Part):

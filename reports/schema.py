@@ -48,7 +48,7 @@ def parse_audit(document: Mapping[str, Any]) -> Audit:
 
 
 def read_audit(path: Path) -> dict[str, Any]:
-    """The document at `path`, as text to dictionary only. Raises `ConfigError` (no file), `StaleArtifactError` (no JSON)."""
+    """The document at `path`, not validated. Raises `ConfigError` (no file), `StaleArtifactError` (no audit in it)."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

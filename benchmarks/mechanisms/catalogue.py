@@ -112,7 +112,7 @@ def _sparse_vector_cases() -> list[Case]:
 def _broken_cases() -> list[Case]:
     approval = NeighbourPair([[0] * 50], [[1] * 50], Adjacency.REPLACE_ONE, name="all counts move together")
     return [
-        _wrong("laplace-half-scale", broken.LaplaceHalfScale(), _added([], 1), 4000, "half the noise", "textbook"),
+        _wrong("laplace-half-scale", broken.LaplaceHalfScale(), _added([], 1), 8000, "half the noise", "textbook"),
         _wrong(
             "laplace-fixed-seed",
             broken.LaplaceFixedSeed(),

@@ -50,7 +50,8 @@ def allowed_rate(fpr: NDArray[np.float64], claim: TestedClaim) -> NDArray[np.flo
     """
     upper = np.exp(min(claim.epsilon, 700.0)) * fpr + claim.delta
     lower = 1 - np.exp(-claim.epsilon) * (1 - claim.delta - fpr)
-    return np.minimum(np.minimum(upper, lower), 1.0)
+    allowed: NDArray[np.float64] = np.minimum(np.minimum(upper, lower), 1.0)
+    return allowed
 
 
 def _forbidden(axes: Any, claim: TestedClaim, floor: float, label: str) -> None:

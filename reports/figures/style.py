@@ -67,7 +67,9 @@ def chart_settings() -> Any:
     """A context in which matplotlib knows only our settings, not the reader's matplotlibrc."""
     import matplotlib
 
-    return matplotlib.rc_context({**matplotlib.rcParamsDefault, **SETTINGS})
+    settings: dict[Any, Any] = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
+    settings.update(SETTINGS)
+    return matplotlib.rc_context(settings)
 
 
 def to_svg(figure: Any, prefix: str, alt: str) -> str:

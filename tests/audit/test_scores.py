@@ -54,19 +54,20 @@ def test_a_threshold_fixed_beforehand_uses_every_run():
 
 @pytest.mark.parametrize("design", ["coin", "runs"])
 def test_noise_is_rarely_called_leakage(design):
-    # True epsilon 0; 200 audits at 5 %: more than 21 false claims have probability below 1e-3 for a sound bound.
+    # True epsilon 0; 60 audits at 5 %: more than 10 false claims have probability below 4e-4 for a sound bound.
     claims = 0
-    for seed in range(200):
+    for seed in range(60):
         scores, inside = gaussian(400, 0.0, seed)
         claims += audit_scores(scores, inside, design=design).bounds[0].epsilon > 0
-    assert claims <= 21
+    assert claims <= 10
 
 
 def test_worst_group_is_reported_with_correction():
     scores, inside = gaussian(900, 1.0)
     groups = tuple("abc"[i % 3] for i in range(900))
     result = audit_scores(scores, inside, groups=groups)
-    assert [s["group"] for s in result.metrics["slices"]] == ["a", "b", "c"]
+    assert sorted(s["group"] for s in result.metrics["slices"]["slices"]) == ["a", "b", "c"]
+    assert result.metrics["slices"]["corrected_for"] == 3
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])

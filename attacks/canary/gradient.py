@@ -1,0 +1,115 @@
+"""Statistics of gradient canaries: projections of every released gradient to one score a canary.
+
+A projection x is in units of the clipping norm: a canary that is inserted, sampled and clipped adds 1, noise has
+standard deviation `noise_multiplier`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ...audit.errors import ConfigError
+from ...audit.registry import nearest
+from ...audit.types import FloatArray, Scores
+
+
+class Total:
+    """Sum over steps: the score of Steinke, Nasr and Jagielski (2023, arXiv 2305.08846); best when q is 1."""
+
+    name: ClassVar[str] = "sum"
+
+    def __init__(self) -> None:
+        self._value: Any = 0.0
+
+    def update(self, projections: NDArray[np.float64]) -> None:
+        """One step, (canaries,)."""
+        self._value = self._value + projections
+
+    def scores(self) -> NDArray[np.float64]:
+        """(canaries,), higher for more likely inside."""
+        return np.array(self._value, dtype=np.float64)
+
+
+class Maximum:
+    """Largest projection over steps: finds what shows in one step only, as with shuffling (theory: one large value)."""
+
+    name: ClassVar[str] = "max"
+
+    def __init__(self) -> None:
+        self._value: Any = -np.inf
+
+    def update(self, projections: NDArray[np.float64]) -> None:
+        """One step, (canaries,)."""
+        self._value = np.maximum(self._value, projections)
+
+    def scores(self) -> NDArray[np.float64]:
+        """(canaries,), higher for more likely inside."""
+        return np.array(self._value, dtype=np.float64)
+
+
+class LogLikelihoodRatio:
+    """sum over steps of ln(1 - q + q exp((2 x - 1) / (2 sigma^2))): in against out, the optimal test for
+    Poisson-subsampled Gaussian noise (Neyman and Pearson 1933), with the public q and the claimed sigma."""
+
+    name: ClassVar[str] = "llr"
+
+    def __init__(self, sample_rate: float, noise_multiplier: float) -> None:
+        if not 0 < sample_rate <= 1:
+            raise ConfigError(f"llr: sample_rate must lie in (0, 1], got {sample_rate}")
+        if not noise_multiplier > 0:
+            raise ConfigError(f"llr: noise_multiplier must be > 0, the claimed one, got {noise_multiplier}")
+        self._out = np.log1p(-sample_rate) if sample_rate < 1 else -np.inf
+        self._in, self._variance = np.log(sample_rate), noise_multiplier**2
+        self._value: Any = 0.0
+
+    def update(self, projections: NDArray[np.float64]) -> None:
+        """One step, (canaries,)."""
+        inside = self._in + (2 * projections - 1) / (2 * self._variance)
+        self._value = self._value + np.logaddexp(self._out, inside)
+
+    def scores(self) -> NDArray[np.float64]:
+        """(canaries,), higher for more likely inside."""
+        return np.array(self._value, dtype=np.float64)
+
+
+GradientStatistic = Total | Maximum | LogLikelihoodRatio
+STATISTICS = ("sum", "max", "llr")
+
+
+@dataclass(frozen=True, slots=True)
+class GradientCanary:
+    """The attack on a transcript: which statistic is the score. `sample_rate` and `noise_multiplier` are the claim's.
+
+    It reads every released gradient (access `transcript`), so it works from a recorder or from stored projections and
+    not from model outputs.
+    """
+
+    name: ClassVar[str] = "gradient"
+
+    sample_rate: float
+    noise_multiplier: float
+    statistic: str = "llr"
+
+    def __post_init__(self) -> None:
+        if self.statistic not in STATISTICS:
+            raise ConfigError(f"attack 'gradient': unknown statistic {self.statistic!r}{nearest(self.statistic, [*STATISTICS])}")
+        LogLikelihoodRatio(self.sample_rate, self.noise_multiplier)
+
+    def accumulators(self) -> list[GradientStatistic]:
+        """Fresh accumulators of every statistic, for a recorder: all cost microseconds a step, one is the score."""
+        return [Total(), Maximum(), LogLikelihoodRatio(self.sample_rate, self.noise_multiplier)]
+
+    def score(self, projections: ArrayLike, records: Sequence[str]) -> Scores:
+        """Scores from stored projections (steps, canaries), memory-mapped or not, read one step at a time."""
+        steps: FloatArray = np.asanyarray(projections)
+        if steps.ndim != 2 or steps.shape[1] != len(records) or not len(steps):
+            raise ConfigError(f"projections have shape {steps.shape}, expected (steps, {len(records)})")
+        (chosen,) = (s for s in self.accumulators() if s.name == self.statistic)
+        for step in steps:
+            chosen.update(np.asarray(step, dtype=np.float64))
+        return Scores(chosen.scores(), tuple(records))
