@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,8 +69,9 @@ class DataSection(BaseModel):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The keys that go to `DataSpec`."""
-        return dict(self.model_extra or {})
+        """The keys that go to `DataSpec`, with `$NAME` in `path` and `labels` replaced from the environment."""
+        given = dict(self.model_extra or {})
+        return {k: expanded(v, f"data.{k}") if k in {"path", "labels"} else v for k, v in given.items()}
 
 
 class TrainerSection(PlugSection):
@@ -183,6 +186,21 @@ class AuditConfig(Section):
         """SHA-256 of the whole configuration in canonical form."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def expanded(value: Any, key: str) -> Any:
+    """`$NAME` and `${NAME}` in a path (or list of paths) replaced from the environment; an unset name is an error.
+
+    Done when data is read and not when the file is, so that the digest of an audit file holds on every machine.
+    """
+    if isinstance(value, list | tuple):
+        return [expanded(v, key) for v in value]
+    if not isinstance(value, str):
+        return value
+    unset = [n for n in re.findall(r"\$\{?(\w+)\}?", value) if n not in os.environ]
+    if unset:
+        raise ConfigError(f"{key}: the environment variable {unset[0]} is not set (got {value!r})")
+    return os.path.expandvars(value)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> AuditConfig:

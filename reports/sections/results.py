@@ -30,7 +30,7 @@ def build(context: Context) -> Section:
     measured = [finding for finding in context.audit.findings if finding.metrics]
     if measured:
         blocks += [Heading(texts("results.rates_title")), Paragraph(texts("results.rates_intro"))]
-        blocks += [_rates(context, measured), *_unmeasurable(context, measured)]
+        blocks += [_rates(context, measured), *_unmeasurable(context, measured), *_ties(context, measured)]
     blocks += _evidence(context)
     return Section("results", texts("results.title"), tuple(blocks))
 
@@ -166,6 +166,22 @@ def _unmeasurable(context: Context, findings: list[Finding]) -> list[Block]:
         if found.value is None and found.reason
     )
     return [Paragraph(sentence) for sentence in sentences]
+
+
+def _ties(context: Context, findings: list[Finding]) -> list[Block]:
+    points = [
+        (label(context, finding), rate, found.attainable)
+        for finding in findings
+        if finding.metrics
+        for rate, found in finding.metrics.tpr_at_fpr.items()
+    ]
+    return [
+        Paragraph(
+            context.texts("results.ties", name=name, fpr=rate, value=number(at.value), attained=number(at.fpr)),
+        )
+        for name, rate, at in points
+        if at is not None
+    ]
 
 
 def _evidence(context: Context) -> list[Block]:

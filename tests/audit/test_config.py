@@ -122,3 +122,16 @@ def test_plug_mistakes_name_the_key(parameters, words):
         construct(Plug, parameters, where="trainer.0")
     for word in words:
         assert word in str(caught.value)
+
+
+def test_paths_take_environment_variables_and_the_digest_does_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_FOLDER", "/one")
+    text = GOOD.replace('name = "digits"', 'path = "$SOME_FOLDER/x.csv"')
+    config = load_config(written(tmp_path, text))
+    assert config.data.parameters["path"] == "/one/x.csv"
+    digest = config.digest()
+    monkeypatch.setenv("SOME_FOLDER", "/two")
+    assert load_config(written(tmp_path, text)).digest() == digest
+    monkeypatch.delenv("SOME_FOLDER")
+    with pytest.raises(ConfigError, match="SOME_FOLDER is not set"):
+        _ = config.data.parameters
