@@ -150,7 +150,7 @@ def report(rows: Sequence[Row], claim: Claim) -> tuple[str, bool]:
     correct = [r for r in rows if r.case.startswith("correct")]
     broken = [r for r in rows if not r.case.startswith("correct")]
     dirac = [r for r in rows if r.case == "correct, dirac"]
-    highest = max(r.correct["llr"] for r in dirac)
+    highest = max(max(r.correct.values()) for r in correct)
     worst = PLAN.family_bound(GuessCounts(CANARIES, PLAN.guesses, highest), claim, PLAN.violation_confidence).epsilon
     medians = (stats.median(r.one_run for r in dirac), stats.median(r.family or 0.0 for r in dirac))
     checks = {

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from ..types import Validity
 from .counts import GuessSequence
@@ -80,4 +79,5 @@ def log_capital(correct: NDArray[np.int64], wrong: NDArray[np.int64], epsilon: f
     won = np.log1p(GAINS * math.exp(-epsilon))
     lost = np.log1p(-GAINS)
     bets = np.multiply.outer(correct, won) + np.multiply.outer(wrong, lost)
-    return np.asarray(special.logsumexp(bets, axis=-1) - math.log(len(GAINS)))
+    top = np.max(bets, axis=-1, keepdims=True)
+    return np.asarray(np.log(np.mean(np.exp(bets - top), axis=-1)) + top[..., 0])

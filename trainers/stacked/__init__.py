@@ -16,6 +16,7 @@ from ..recipe import Recipe, course, identity
 from ..single import Fitted, fit_single
 from ..steps import require_private
 from ..tensors import feature_tensor, label_tensor
+from .dense import dense_engine
 from .engine import Engine
 from .functional import functional_engine
 from .layers import layer_engine
@@ -64,7 +65,7 @@ def fit_stack(
         store = _store(recipe, data, jobs[chunk], checkpoint, f"chunk-{number}")
         engine = _engine(modules[chunk], features)
         assert engine is not None
-        stack = Stack.start(recipe, jobs[chunk], courses[chunk], engine, (engine.prepare(features), labels))
+        stack = Stack.start(recipe, jobs[chunk], courses[chunk], engine, labels)
         _train(stack, store, partial(_report, progress, done, total))
         done += sum(c.steps for c in courses[chunk])
         fitted += stack.results(modules[chunk][0])
@@ -86,7 +87,10 @@ def _report(progress: Progress, before: int, total: int, now: int) -> None:
 
 
 def _engine(modules: Sequence[nn.Module], features: Tensor) -> Engine | None:
-    return layer_engine(modules, features) or functional_engine(modules, features)
+    for make in (dense_engine, layer_engine, functional_engine):
+        if (engine := make(modules, features)) is not None:
+            return engine
+    return None
 
 
 def _store(recipe: Recipe, data: Rows, jobs: Sequence[Job], folder: Path | None, name: str) -> Checkpoint:

@@ -19,6 +19,9 @@ CELLS = 1 << 18
 """Positions drawn ahead, all models together."""
 
 
+WIDTH_STEP = 8
+
+
 @dataclass(slots=True)
 class Block:
     """Consecutive steps: `positions` (steps, models, width) on the device, real rows first; `sizes` (steps, models)."""
@@ -32,8 +35,8 @@ class Block:
         sizes = self.sizes[number]
         if self.weights is None:
             return self.positions[number], None, sizes.tolist()
-        # At least one column, all padding: an empty step is a step too.
-        width = max(1, int(sizes.max()))
+        # Rounded up, so that engines meet few shapes; never nothing: an empty step is a step too.
+        width = min(-(-max(1, int(sizes.max())) // WIDTH_STEP) * WIDTH_STEP, self.positions.shape[2])
         return self.positions[number, :, :width], self.weights[number, :, :width], sizes.tolist()
 
     def keep(self, models: NDArray[np.int64]) -> None:

@@ -16,13 +16,13 @@ OPACUS_SLACK = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class StackedBatch:
-    """One step's rows for every model: features (models, width, ...), labels (models, width).
+    """One step's rows for every model: positions in the data and labels, both (models, width).
 
     `weights` (models, width) are 1 for a real row and 0 for padding; None where nothing is padded. `sizes` are the
     numbers of real rows, which come first. `dropout` holds one generator per model where the architecture needs them.
     """
 
-    features: Tensor
+    positions: Tensor
     labels: Tensor
     weights: Tensor | None
     sizes: Sequence[int]
@@ -30,15 +30,18 @@ class StackedBatch:
 
 
 class Engine(Protocol):
-    """The parameters of all models, each (models, ...) in the order of `module.parameters()`, and their gradients."""
+    """The parameters of all models, each (models, ...), in a form that suits the engine, and their gradients.
+
+    An engine holds the features of all records and gathers its batches.
+    """
 
     parameters: list[Tensor]
 
-    def prepare(self, features: Tensor) -> Tensor:
-        """Features (records, ...) in the form that batches are gathered from; done once."""
+    def views(self, stacked: Sequence[Tensor]) -> list[Tensor]:
+        """Tensors shaped as `parameters`, seen as (models, ...) for each of `module.parameters()`, in that order."""
 
-    def logits(self, features: Tensor) -> Tensor:
-        """Logits (models, width, classes) in evaluation mode of prepared features (models, width, ...)."""
+    def logits(self, positions: Tensor) -> Tensor:
+        """Logits (models, width, classes) in evaluation mode of the records at `positions` (models, width)."""
 
     def accumulate(self, batch: StackedBatch, into: list[Tensor], *, beta: float, scale: float) -> None:
         """`into` = beta `into` + scale times the gradient of the batch's summed loss, for every parameter."""

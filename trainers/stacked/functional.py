@@ -19,41 +19,43 @@ def functional_engine(modules: Sequence[nn.Module], features: Tensor) -> Functio
     first = modules[0]
     if list(first.buffers()) or any(not p.requires_grad for p in first.parameters()):
         return None
-    engine = FunctionalEngine(first, stack_parameters(modules[:1]))
-    probe = StackedBatch(features[:2][None], torch.zeros(1, len(features[:2]), dtype=torch.int64, device=features.device), None, [2], [])
+    engine = FunctionalEngine(first, stack_parameters(modules[:1]), features)
+    zero = torch.zeros(1, 2, dtype=torch.int64, device=features.device)
+    probe = StackedBatch(zero, zero, None, [2], [])
     try:
         engine.accumulate(probe, [torch.zeros_like(p) for p in engine.parameters], beta=0.0, scale=1.0)
     except RuntimeError:  # What vmap raises for randomness, data-dependent control flow and operations it lacks.
         return None
-    return FunctionalEngine(first, stack_parameters(modules))
+    return FunctionalEngine(first, stack_parameters(modules), features)
 
 
 class FunctionalEngine:
     """As `Engine`, by vmap over models; clipping by per-sample gradients, (models, width, ...) each."""
 
-    def __init__(self, module: nn.Module, parameters: list[Tensor]) -> None:
+    def __init__(self, module: nn.Module, parameters: list[Tensor], features: Tensor) -> None:
         self._module = module
+        self._data = features
         self._names = [name for name, _ in module.named_parameters()]
         self.parameters = parameters
 
-    def prepare(self, features: Tensor) -> Tensor:
+    def views(self, stacked: Sequence[Tensor]) -> list[Tensor]:
         """As in `Engine`."""
-        return features
+        return list(stacked)
 
-    def logits(self, features: Tensor) -> Tensor:
+    def logits(self, positions: Tensor) -> Tensor:
         """As in `Engine`."""
         import torch
 
         self._module.eval()
         with torch.no_grad():
-            return cast("Tensor", torch.func.vmap(self._call)(self._by_name(), features))
+            return cast("Tensor", torch.func.vmap(self._call)(self._by_name(), self._data[positions]))
 
     def accumulate(self, batch: StackedBatch, into: list[Tensor], *, beta: float, scale: float) -> None:
         """As in `Engine`."""
         weights = batch.weights
         if weights is None:
             weights = self.parameters[0].new_ones(batch.labels.shape)
-        gradients = self._map(self._summed)(self._by_name(), batch.features, batch.labels, weights)
+        gradients = self._map(self._summed)(self._by_name(), self._data[batch.positions], batch.labels, weights)
         self._add(gradients, into, beta, scale)
 
     def accumulate_clipped(
@@ -63,7 +65,7 @@ class FunctionalEngine:
         import torch
 
         each = torch.func.vmap(torch.func.grad(self._one), in_dims=(None, 0, 0))
-        gradients = self._map(each, differentiate=False)(self._by_name(), batch.features, batch.labels)
+        gradients = self._map(each, differentiate=False)(self._by_name(), self._data[batch.positions], batch.labels)
         squared = sum(g.flatten(2).square().sum(-1) for g in gradients.values())
         factor = clip_factor(squared, max_norm)
         if batch.weights is not None:

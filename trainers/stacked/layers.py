@@ -47,41 +47,28 @@ def layer_engine(modules: Sequence[nn.Module], features: Tensor) -> LayerEngine 
     """An engine over these models of one architecture, or None where some layer is of another kind or takes its input
     in a form that is not batched here."""
     plan = _plan(modules[0], image=features.dim() == 4) if features.is_floating_point() else None
-    return None if plan is None else LayerEngine(plan, stack_parameters(modules))
+    return None if plan is None else LayerEngine(plan, stack_parameters(modules), features)
 
 
 class LayerEngine:
     """See the module's text."""
 
-    def __init__(self, plan: list[_Parametric | nn.Module], parameters: list[Tensor]) -> None:
+    def __init__(self, plan: list[_Parametric | nn.Module], parameters: list[Tensor], features: Tensor) -> None:
         self._plan = plan
         self.parameters = parameters
         self._prepared = False
+        self._data = self._prepare(features)
 
-    def prepare(self, features: Tensor) -> Tensor:
-        """As in `Engine`. Patches of the first convolution are the same for all models and steps: cut them once."""
-        from torch import nn
+    def views(self, stacked: Sequence[Tensor]) -> list[Tensor]:
+        """As in `Engine`."""
+        return list(stacked)
 
-        first = self._plan[0]
-        if isinstance(first, nn.Flatten):
-            return features.flatten(1)
-        if features.dim() != 4:
-            return features
-        features = features.permute(0, 2, 3, 1).contiguous()
-        if not (isinstance(first, _Parametric) and first.kernel):
-            return features
-        patches = _patches(features[None], first)
-        if patches.numel() * patches.element_size() > PREPARED_BYTES:
-            return features
-        self._prepared = True
-        return patches[0]
-
-    def logits(self, features: Tensor) -> Tensor:
+    def logits(self, positions: Tensor) -> Tensor:
         """As in `Engine`."""
         import torch
 
         with torch.inference_mode():
-            return self._forward(features, None)[0]
+            return self._forward(positions, None)[0]
 
     def accumulate(self, batch: StackedBatch, into: list[Tensor], *, beta: float, scale: float) -> None:
         """As in `Engine`."""
@@ -108,12 +95,31 @@ class LayerEngine:
         """As in `Engine`."""
         self.parameters = [p[models] for p in self.parameters]
 
+    def _prepare(self, features: Tensor) -> Tensor:
+        """Features in the form that batches are gathered from. Patches of a first convolution are the same for all models
+        and steps: they are cut once."""
+        from torch import nn
+
+        first = self._plan[0]
+        if isinstance(first, nn.Flatten):
+            return features.flatten(1)
+        if features.dim() != 4:
+            return features
+        features = features.permute(0, 2, 3, 1).contiguous()
+        if not (isinstance(first, _Parametric) and first.kernel):
+            return features
+        patches = _patches(features[None], first)
+        if patches.numel() * patches.element_size() > PREPARED_BYTES:
+            return features
+        self._prepared = True
+        return patches[0]
+
     def _backward(self, batch: StackedBatch, weights: Tensor | None) -> list[_Used]:
         """Inputs and output gradients of all layers with parameters, for the sum of `weights` times the losses."""
         import torch
 
         with torch.enable_grad():
-            logits, used = self._forward(batch.features, batch)
+            logits, used = self._forward(batch.positions, batch)
         gradient = loss_gradient(logits.detach(), batch.labels, weights)
         outputs = [u.g for u in used[:-1]]  # The last layer's output is the logits.
         inner = torch.autograd.grad(logits, outputs, gradient) if outputs else ()
@@ -121,9 +127,10 @@ class LayerEngine:
             u.a, u.g = u.a.detach(), g
         return used
 
-    def _forward(self, x: Tensor, batch: StackedBatch | None) -> tuple[Tensor, list[_Used]]:
+    def _forward(self, positions: Tensor, batch: StackedBatch | None) -> tuple[Tensor, list[_Used]]:
         """Logits and what each layer with parameters saw. With a batch: training mode, gradients by outputs recorded."""
         used: list[_Used] = []
+        x = self._data.index_select(0, positions.reshape(-1)).unflatten(0, positions.shape)
         for layer in self._plan:
             if not isinstance(layer, _Parametric):
                 x = _apply(layer, x, batch)

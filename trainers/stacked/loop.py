@@ -38,7 +38,6 @@ class Stack:
     courses: list[Course]
     engine: Engine
     optimizer: StackedOptimizer
-    features: Tensor
     labels: Tensor
     device: str
     best: list[Tensor]
@@ -54,10 +53,10 @@ class Stack:
 
     @classmethod
     def start(
-        cls, recipe: Recipe, jobs: Sequence[Job], courses: list[Course], engine: Engine, data: tuple[Tensor, Tensor]
+        cls, recipe: Recipe, jobs: Sequence[Job], courses: list[Course], engine: Engine, labels: Tensor
     ) -> Stack:
-        """All models at step 0; `data` are prepared features and labels."""
-        device = str(data[1].device)
+        """All models at step 0."""
+        device = str(labels.device)
         stop = recipe.early_stopping
         return cls(
             recipe=recipe,
@@ -65,8 +64,7 @@ class Stack:
             courses=courses,
             engine=engine,
             optimizer=StackedOptimizer(recipe.optimizer, engine.parameters),
-            features=data[0],
-            labels=data[1],
+            labels=labels,
             device=device,
             best=[p.clone() for p in engine.parameters],
             active=np.arange(len(jobs)),
@@ -100,10 +98,10 @@ class Stack:
         """One module per job, in order, with its fit on its own training rows."""
         self.engine.parameters = self.best
         loss, accuracy = self._quality([c.training for c in self.courses])
-        fitted = []
+        fitted, values = [], self.engine.views(self.best)
         for model, steps in enumerate(self.steps):
             module = copy.deepcopy(template)
-            for p, stacked in zip(module.parameters(), self.best, strict=True):
+            for p, stacked in zip(module.parameters(), values, strict=True):
                 p.data = stacked[model].clone()
             metrics = {"train_loss": float(loss[model]), "train_accuracy": float(accuracy[model])}
             fitted.append(Fitted(module.eval(), int(steps), metrics))
@@ -132,13 +130,8 @@ class Stack:
     def _step(self, block: Block, number: int) -> None:
         positions, weights, sizes = block.step(number)
         flat = positions.reshape(-1)
-        batch = StackedBatch(
-            self.features.index_select(0, flat).unflatten(0, positions.shape),
-            self.labels.index_select(0, flat).view(positions.shape),
-            weights,
-            sizes,
-            self.dropout,
-        )
+        labels = self.labels.index_select(0, flat).view(positions.shape)
+        batch = StackedBatch(positions, labels, weights, sizes, self.dropout)
         into, beta, scale = self.optimizer.into, self.optimizer.beta, 1 / self.recipe.batch_size
         private = self.recipe.protection
         if private is None:
@@ -151,6 +144,7 @@ class Stack:
 
     def _add_noise(self, into: list[Tensor], deviation: float, scale: float) -> None:
         """One draw per model and parameter, in the order and with the streams of a model trained by itself."""
+        into = self.engine.views(into)
         widths = [t[0].numel() for t in into]
         if self.draws is None or len(self.draws) != len(self.active):
             self.draws = into[0].new_empty(len(self.active), sum(widths))
@@ -158,7 +152,7 @@ class Stack:
             for part in row.split(widths):
                 part.normal_(0.0, deviation, generator=generator)
         for t, part in zip(into, self.draws.split(widths, dim=1), strict=True):
-            t.add_(part.view_as(t), alpha=scale)
+            t.add_(part.unflatten(1, t.shape[1:]), alpha=scale)
 
     def _retire(self, block: Block) -> None:
         """Validate where due, and take finished models out of the stack."""
@@ -207,7 +201,7 @@ class Stack:
         loss, right = np.zeros(len(rows)), np.zeros(len(rows))
         for chosen, real in padded_rows(rows, max(1, EVALUATED_CELLS // len(rows))):
             positions, mask = torch.from_numpy(chosen).to(self.device), torch.from_numpy(real).to(self.device)
-            logits, answers = self.engine.logits(self.features[positions]), self.labels[positions]
+            logits, answers = self.engine.logits(positions), self.labels[positions]
             each = cross_entropy(logits.flatten(0, 1), answers.flatten(), reduction="none").view_as(mask)
             loss += torch.where(mask, each, 0).sum(1).double().cpu().numpy()
             right += (mask & (logits.argmax(-1) == answers)).sum(1).cpu().numpy()

@@ -1,0 +1,1 @@
+"""Audit files that come with LeakGauge."""
