@@ -244,11 +244,13 @@ def report(
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show masked strings; stamps the file as personal data.")
     ] = False,
+    language: Annotated[str, typer.Option(help="Language of html and md: en or zh.")] = "en",
 ) -> None:
     """Render the report again from stored results."""
     from .conduct import render_report
 
-    for path in render_report(folder, tuple(f.strip() for f in formats.split(",")), reveal=reveal):
+    wanted = tuple(f.strip() for f in formats.split(","))
+    for path in render_report(folder, wanted, reveal=reveal, language=language):
         typer.echo(str(path))
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .config import load_config
-from .errors import ConfigError, StaleArtifactError
 from .progress import Reporter
 from .registry import PARTS
 
@@ -40,15 +38,9 @@ def conduct(path: Path, out: Path | None, overrides: Sequence[str], *, device: s
     return exit_code(audit, config)
 
 
-def render_report(folder: Path, formats: tuple[str, ...], *, reveal: bool) -> list[Path]:
-    """Render a stored audit again."""
+def render_report(folder: Path, formats: tuple[str, ...], *, reveal: bool, language: str = "en") -> list[Path]:
+    """Render a stored audit again; returns the files written."""
     path = folder if folder.is_file() else folder / "audit.json"
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file; run `leakgauge run AUDIT.toml` first")
-    try:
-        audit: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StaleArtifactError(f"{path}: not valid JSON: {error}") from None
-    PARTS.load("validate")(audit)
-    written: list[Path] = PARTS.load("render")(audit, path.parent, formats, reveal=reveal)
+    audit: dict[str, Any] = PARTS.load("read")(path)
+    written: list[Path] = PARTS.load("render")(audit, path.parent, formats, reveal=reveal, language=language)
     return written

@@ -198,7 +198,7 @@ class _Trial:
         cls, mechanism: Mechanism, pair: NeighbourPair, runs: int, statistic: str, delta: float, seeds: Seeds
     ) -> _Trial:
         training = _training_runs(runs)
-        rule = _fit_rule(mechanism, pair, training, runs - training, statistic, delta, seeds.at("training"))
+        rule = _fit_rule(mechanism, pair, training, statistic, delta, seeds.at("training"))
         first, second = _outputs(mechanism, pair, runs - training, seeds.at("test"))
         return cls(rule, delta, rule.calls_second(first), rule.calls_second(second))
 
@@ -224,10 +224,7 @@ def _choose_pair(
     """The pair that promises most on pilot runs of its own; no run is spent where there is no choice."""
     if len(pairs) == 1:
         return pairs[0]
-    promises = [
-        _fit_rule(mechanism, pair, runs, 2 * runs, statistic, delta, seeds.at(i)).promise
-        for i, pair in enumerate(pairs)
-    ]
+    promises = [_fit_rule(mechanism, pair, runs, statistic, delta, seeds.at(i)).promise for i, pair in enumerate(pairs)]
     return pairs[int(np.argmax(promises))]
 
 
@@ -239,7 +236,6 @@ def _fit_rule(
     mechanism: Mechanism,
     pair: NeighbourPair,
     training_runs: int,
-    test_runs: int,
     statistic: str,
     delta: float,
     seeds: Seeds,
@@ -252,21 +248,24 @@ def _fit_rule(
     rules = []
     for name in names:
         score = fit_statistic(name, [*first[:half], *second[:half]], truth)
-        threshold, promise = _best_threshold(score(first[half:]), score(second[half:]), test_runs, delta)
+        threshold, promise = _best_threshold(score(first[half:]), score(second[half:]), delta)
         rules.append(_Rule(name, score, threshold, promise))
     return max(rules, key=lambda rule: rule.promise)
 
 
-def _best_threshold(first: FloatArray, second: FloatArray, test_runs: int, delta: float) -> tuple[float, float]:
-    """The threshold whose rates on the choosing runs would certify most in the test, and that promised epsilon."""
+def _best_threshold(first: FloatArray, second: FloatArray, delta: float) -> tuple[float, float]:
+    """The threshold that certifies most on the choosing runs, and that epsilon.
+
+    Their own number, not the larger one of the test, sets the intervals: that holds back thresholds far out in the
+    tail, which look good by luck.
+    """
     pooled = np.unique(np.concatenate([first, second]))
     spread = np.round(np.linspace(0, len(pooled) - 1, min(_THRESHOLDS, len(pooled)))).astype(int)
     tails = 2 ** np.arange(int(np.log2(len(pooled))) + 1) - 1  # The best cut may leave very few outputs on one side.
     best = (float(pooled[0]), -1.0)
     for threshold in pooled[np.unique([*spread, *tails, *(len(pooled) - 1 - tails)])]:
-        hits = round(float((second > threshold).mean()) * test_runs)
-        alarms = round(float((first > threshold).mean()) * test_runs)
-        counts = ConfusionCounts(hits, alarms, test_runs, test_runs)
+        hits, alarms = int((second > threshold).sum()), int((first > threshold).sum())
+        counts = ConfusionCounts(hits, alarms, len(second), len(first))
         promise = ClopperPearson().epsilon_lower(counts, delta=delta, alpha=1 - VIOLATION_CONFIDENCE)
         if promise > best[1]:
             best = (float(threshold), promise)

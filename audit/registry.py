@@ -134,6 +134,7 @@ PARTS = Registry(
         "target": "trainers.targets:load_target",
         "render": "reports.render:render",
         "validate": "reports.schema:validate_audit",
+        "read": "reports.schema:read_audit",
     },
 )
 """Our own parts that the runner reaches by name, so that `audit` imports neither `trainers` nor `reports`."""

@@ -1,4 +1,4 @@
-"""The conductor: from an audit file to `audit.json` and a report. Each step is a function of stored inputs (DESIGN 4)."""
+"""The conductor: from an audit file to `audit.json` and a report. Steps are functions of stored inputs (DESIGN 4)."""
 
 from __future__ import annotations
 

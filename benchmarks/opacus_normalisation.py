@@ -1,8 +1,8 @@
 """The normalisation leak of released Opacus: `python -m leakgauge.benchmarks.opacus_normalisation`.
 
-`PrivacyEngine.make_private` divides by int(len(dataset) * sample_rate), a function of the private number of rows (Opacus
-issues 571 and 819): with 100 rows the noise is divided by 10, with 99 by 9, and its scale alone says which it was. No
-gradient is needed; all features here are zero.
+`PrivacyEngine.make_private` divides by int(len(dataset) * sample_rate), a function of the private number of rows
+(Opacus issues 571 and 819): with 100 rows the noise is divided by 10, with 99 by 9, and its scale alone says which it
+was. No gradient is needed; all features here are zero.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def run(out: Path) -> int:
 
     A folder gets `opacus-normalisation.md` and `.json`. Returns 1 when the claim of the installed Opacus is violated.
     """
-    audits = [audit("opacus", noise, seeds=Seeds(571).at(i)) for i, noise in enumerate(NOISES)]
-    audits += [audit("fixed", noise, seeds=Seeds(819).at(i)) for i, noise in enumerate(NOISES)]
+    audits = [audit("opacus", noise, seeds=Seeds(571).at(i), runs=RUNS) for i, noise in enumerate(NOISES)]
+    audits += [audit("fixed", noise, seeds=Seeds(819).at(i), runs=RUNS) for i, noise in enumerate(NOISES)]
     text = report(audits)
     path = out / "opacus-normalisation.md" if not out.suffix else out
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,9 +102,7 @@ def midpoint_variance(noise_multiplier: float) -> float:
     return STEPS * noise**2 / (BATCH * int((ROWS - 1) / math.ceil((ROWS - 1) / BATCH)))
 
 
-def final_weights(
-    rows: int, divisor: Divisor, noise_multiplier: float, *, seeds: Seeds
-) -> NDArray[np.float64]:
+def final_weights(rows: int, divisor: Divisor, noise_multiplier: float, *, seeds: Seeds) -> NDArray[np.float64]:
     """One model trained by `PrivacyEngine.make_private` on `rows` zero rows: its final weights (WIDTH,).
 
     `divisor` "fixed" puts the public number in place of Opacus's after `make_private`, everything else the same.

@@ -137,8 +137,8 @@ def report(outcomes: list[Outcome]) -> str:
     """A table of detection rates."""
     claimed = poisson_claim().epsilon_at(DELTA)
     lines = [
-        f"Sigma {NOISE:g}, {STEPS} steps of one epoch, delta {DELTA:g}, zero-out; score: largest step; clopper-pearson. "
-        f"Claim of the Poisson accountant: {claimed:.4f}.",
+        f"Sigma {NOISE:g}, {STEPS} steps of one epoch, delta {DELTA:g}, zero-out; score: largest step; "
+        f"clopper-pearson. Claim of the Poisson accountant: {claimed:.4f}.",
         "",
         "| sampler | runs a side | confidence | threshold | certified above the claim | median | lowest | highest "
         "| ceiling |",

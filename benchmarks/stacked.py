@@ -1,4 +1,4 @@
-"""Seconds per shadow model, stacked against one after another, in one process: `python -m leakgauge.benchmarks.stacked`."""
+"""Seconds per model, stacked against one after another, in one process: `python -m leakgauge.benchmarks.stacked`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(out: Path) -> int:
 
 
 def measure(case: str, trainer: Sgd | DpSgd, data: Rows, *, models: int = MODELS) -> Timing:
-    """Both ways in turn, so that a busy machine slows both. The first, untimed round pays for imports and accounting."""
+    """Both ways in turn, so that a busy machine slows both. An untimed round first pays for imports and accounting."""
     generator = Seeds(7).at("benchmark").generator()
     jobs = [Job(generator.random(len(data)) < 0.5, Seeds(7).at("shadow", k)) for k in range(models)]
     warm = _alone(trainer, data, jobs[:1])

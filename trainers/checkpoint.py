@@ -1,4 +1,4 @@
-"""Interrupted training that resumes bit for bit: safetensors written by atomic rename, and a count of steps really run."""
+"""Interrupted training that resumes bit for bit: safetensors renamed into place, and a count of steps really run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Checkpoint:
             metadata = file.metadata() or {}
             if metadata.get("identity") != self.identity:
                 raise StaleArtifactError(f"checkpoint {self._path} belongs to another training: remove its folder")
-            # Cloned: a tensor in the mapped file need not be aligned as a fresh one, and kernels may round by alignment.
+            # Cloned: tensors in the mapped file need not be aligned as fresh ones, and kernels may round by alignment.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         return State(tensors, json.loads(metadata["values"]))
 

@@ -84,9 +84,7 @@ class DpSgd:
         """This trainer as the training loops see it. Raises `ConfigError` without `nominal_rows`."""
         return self._recipe(self._public_rows())
 
-    def fit(
-        self, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str, checkpoint: Path | None = None
-    ) -> Trained:
+    def fit(self, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str, checkpoint: Path | None = None) -> Trained:
         """As in `Trainer`. Raises `IncompatibleError` for a model that couples examples (batch normalisation)."""
         fitted = fit_single(self.recipe(), data, rows, seeds=seeds, device=device, checkpoint=checkpoint)
         return self._trained(fitted, device)

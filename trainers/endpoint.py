@@ -36,6 +36,7 @@ class EndpointTarget:
             with urllib.request.urlopen(request, timeout=self.timeout) as response:
                 return np.asarray(json.load(response)["probabilities"], np.float64)
         except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = f"{type(error).__name__}: {error}"
             raise PrerequisiteError(
-                f"target.url {self.url}: no answer of the form {{\"probabilities\": [[...]]}} ({type(error).__name__}: {error})"
+                f'target.url {self.url}: no answer of the form {{"probabilities": [[...]]}} ({reason})'
             ) from None

@@ -46,7 +46,9 @@ def load_trained(folder: Path, data: Rows, *, recipe: Recipe, device: str) -> Tr
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StaleArtifactError(f"{folder / RECORD} cannot be read ({error}): remove the folder and train again") from None
+        raise StaleArtifactError(
+            f"{folder / RECORD} cannot be read ({error}): remove the folder and train again"
+        ) from None
     # The initial weights are overwritten; any seed will do.
     module = build_model(recipe.model, data.features.shape[1:], data.classes, seeds=Seeds(0))
     load_weights(module, folder / WEIGHTS)
@@ -64,7 +66,9 @@ def load_weights(module: nn.Module, path: Path) -> None:
         module.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise StaleArtifactError(f"{path}: the weights cannot be loaded into the architecture: {reason[:300]}") from None
+        raise StaleArtifactError(
+            f"{path}: the weights cannot be loaded into the architecture: {reason[:300]}"
+        ) from None
 
 
 def plain_spec(trainer: Any) -> dict[str, Any]:

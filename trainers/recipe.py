@@ -42,8 +42,8 @@ class OptimizerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """The Gaussian mechanism of one DP-SGD step: per-example clipping to `max_grad_norm` and noise of standard deviation
-    `noise_multiplier * max_grad_norm` on the sum."""
+    """The Gaussian mechanism of one DP-SGD step: each example's gradient clipped to `max_grad_norm`, noise of standard
+    deviation `noise_multiplier * max_grad_norm` on the sum."""
 
     noise_multiplier: float
     max_grad_norm: float
@@ -78,7 +78,11 @@ class Recipe:
     early_stopping: EarlyStopping | None = None
 
     def __post_init__(self) -> None:
-        for key, value in (("epochs", self.epochs), ("batch_size", self.batch_size), ("nominal_rows", self.nominal_rows)):
+        for key, value in (
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("nominal_rows", self.nominal_rows),
+        ):
             if value is not None and not value > 0:
                 raise ConfigError(f"{key} must be > 0, got {value}")
         if self.sampling not in ("shuffle", "poisson"):

@@ -1,4 +1,4 @@
-"""Which rows a training step sees: shuffled batches of equal size, or Poisson sampling. Streams, drawn in any portions."""
+"""The rows of each training step: shuffled batches of equal size, or Poisson sampling; streams, in any portions."""
 
 from __future__ import annotations
 

@@ -70,9 +70,7 @@ class Sgd:
             early_stopping=None if stop is None else EarlyStopping(stop, self.validation_fraction),
         )
 
-    def fit(
-        self, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str, checkpoint: Path | None = None
-    ) -> Trained:
+    def fit(self, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str, checkpoint: Path | None = None) -> Trained:
         """As in `Trainer`."""
         fitted = fit_single(self.recipe(), data, rows, seeds=seeds, device=device, checkpoint=checkpoint)
         return _trained(fitted, device)

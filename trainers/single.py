@@ -116,7 +116,7 @@ class _Run:
         while self.done < self.course.steps and not self._stopped():
             batches = stream.take(min(BLOCK, self.course.steps - self.done))
             positions = torch.from_numpy(batches.positions).to(self.labels.device)
-            for batch in positions.split(batches.sizes.tolist()):
+            for batch in torch.split(positions, batches.sizes.tolist()):
                 self.step(self.features[batch], self.labels[batch])
                 self.done += 1
                 store.count(1)

@@ -19,7 +19,8 @@ class Step(Protocol):
     optimizer: torch.optim.Optimizer
     noise: torch.Generator | None
 
-    def __call__(self, features: Tensor, labels: Tensor) -> None: ...
+    def __call__(self, features: Tensor, labels: Tensor) -> None:
+        """One step."""
 
 
 def make_step(module: nn.Module, recipe: Recipe, *, seeds: Seeds, device: str) -> Step:
@@ -30,7 +31,9 @@ def make_step(module: nn.Module, recipe: Recipe, *, seeds: Seeds, device: str) -
         return PlainStep(module, optimizer, recipe.batch_size)
     require_private(module)
     noise = seeds.at("noise").torch_generator(device)
-    return (GhostStep if recipe.protection.clipping == "ghost" else HooksStep)(module, optimizer, recipe, noise)
+    if recipe.protection.clipping == "ghost":
+        return GhostStep(module, optimizer, recipe, noise)
+    return HooksStep(module, optimizer, recipe, noise)
 
 
 def make_optimizer(spec: OptimizerSpec, parameters: list[Any]) -> torch.optim.Optimizer:
@@ -39,9 +42,7 @@ def make_optimizer(spec: OptimizerSpec, parameters: list[Any]) -> torch.optim.Op
 
     if spec.name == "adam":
         return torch.optim.Adam(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
-    return torch.optim.SGD(
-        parameters, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
-    )
+    return torch.optim.SGD(parameters, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay)
 
 
 def require_private(module: nn.Module) -> None:
@@ -71,7 +72,7 @@ class PlainStep:
 
         self.optimizer.zero_grad()
         if len(labels):
-            (self._loss(self.module(features), labels, reduction="sum") / self.divisor).backward()
+            torch.autograd.backward(self._loss(self.module(features), labels, reduction="sum") / self.divisor)
         else:
             for p in self.module.parameters():
                 p.grad = torch.zeros_like(p)
@@ -79,8 +80,8 @@ class PlainStep:
 
 
 class HooksStep:
-    """Opacus `GradSampleModule` and `DPOptimizer`. The divisor is `batch_size`: `PrivacyEngine` would derive it from the
-    private number of rows (Opacus issues 571, 819)."""
+    """Opacus `GradSampleModule` and `DPOptimizer`. The divisor is `batch_size`: `PrivacyEngine` would derive it from
+    the private number of rows (Opacus issues 571, 819)."""
 
     def __init__(
         self, module: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, noise: torch.Generator
@@ -98,13 +99,16 @@ class HooksStep:
             expected_batch_size=recipe.batch_size,
             generator=noise,
         )
-        self.optimizer, self.noise, self._loss = optimizer, noise, cross_entropy
+        self.optimizer, self._loss = optimizer, cross_entropy
+        self.noise: torch.Generator | None = noise
 
     def __call__(self, features: Tensor, labels: Tensor) -> None:
         """One step; on an empty batch it is noise alone."""
+        import torch
+
         self._private.zero_grad()
         if len(labels):
-            self._loss(self.module(features), labels, reduction="sum").backward()
+            torch.autograd.backward(self._loss(self.module(features), labels, reduction="sum"))
         else:
             for p in self._private.params:
                 p.grad_sample = p.new_zeros((0, *p.shape))
@@ -136,7 +140,8 @@ class GhostStep:
         # "mean" throughout, as Opacus demands: it affects the first backward pass, which gives norms only and is
         # scaled back; the update is the clipped sum over `expected_batch_size`.
         self._loss = DPLossFastGradientClipping(self.module, self._private, nn.CrossEntropyLoss())
-        self.optimizer, self.noise = optimizer, noise
+        self.optimizer = optimizer
+        self.noise: torch.Generator | None = noise
 
     def __call__(self, features: Tensor, labels: Tensor) -> None:
         """One step; on an empty batch it is noise alone."""

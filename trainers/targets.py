@@ -39,11 +39,13 @@ class TorchTarget:
 
         training = [name or "the model" for name, m in self.module.named_modules() if m.training]
         if training:
-            raise IncompatibleError(f"target: {training[0]} is in training mode; call .eval() on the model before querying")
+            raise IncompatibleError(
+                f"target: {training[0]} is in training mode; call .eval() on the model before querying"
+            )
         dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
         tensor = feature_tensor(features, dtype=dtype, device=self.device)
         with torch.inference_mode():
-            parts = [torch.log_softmax(self._logits(part), dim=1).cpu().numpy() for part in tensor.split(CHUNK)]
+            parts = [torch.log_softmax(self._logits(part), dim=1).cpu().numpy() for part in torch.split(tensor, CHUNK)]
         return np.concatenate(parts)
 
     def _logits(self, features: Tensor) -> Tensor:
@@ -66,11 +68,15 @@ class EstimatorTarget:
         if not len(labels):
             raise IncompatibleError(f"target: {type(estimator).__name__} is not fitted")
         if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-            raise IncompatibleError(f"target: classes of the estimator must be integers from 0, got {labels[:5].tolist()}")
+            raise IncompatibleError(
+                f"target: classes of the estimator must be integers from 0, got {labels[:5].tolist()}"
+            )
         self.estimator, self.labels = estimator, labels
         self.classes = classes or int(labels.max()) + 1
         if labels.max() >= self.classes:
-            raise IncompatibleError(f"target: the estimator knows class {labels.max()}, the data has {self.classes} classes")
+            raise IncompatibleError(
+                f"target: the estimator knows class {labels.max()}, the data has {self.classes} classes"
+            )
 
     def log_probabilities(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """As in `Target`."""
@@ -134,7 +140,7 @@ def load_target(
 def load_torch_target(
     path: Path, builder: str | ModelSpec, input_shape: tuple[int, ...], classes: int, *, device: str
 ) -> TorchTarget:
-    """Safetensors weights in the architecture that `builder` names: "module:attr", a built-in name, or a `ModelSpec`."""
+    """Safetensors weights in the architecture `builder`: "module:attr", a built-in name, or a `ModelSpec`."""
     from .persistence import load_weights
 
     if not path.is_file():
@@ -160,19 +166,30 @@ def load_huggingface_target(source: str, *, revision: str | None = None, device:
 
     local = Path(source).is_dir()
     if not local and revision is None:
-        raise ConfigError(f"target.huggingface = {source!r} needs revision (a commit), so that the audit names one model")
+        raise ConfigError(
+            f"target.huggingface = {source!r} needs revision (a commit), so that the audit names one model"
+        )
     options: dict[str, Any] = {"revision": revision, "local_files_only": local, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(source, **options)
-        kinds = {"SequenceClassification": AutoModelForSequenceClassification, "ImageClassification": AutoModelForImageClassification}
+        kinds = {
+            "SequenceClassification": AutoModelForSequenceClassification,
+            "ImageClassification": AutoModelForImageClassification,
+        }
         architecture = (config.architectures or ["none"])[0]
         kind = next((auto for ending, auto in kinds.items() if architecture.endswith(ending)), None)
         if kind is None:
             raise IncompatibleError(f"target.huggingface: {architecture} is no sequence or image classifier")
         module = kind.from_pretrained(source, use_safetensors=True, **options)
     except (OSError, ValueError) as error:
-        raise PrerequisiteError(f"target.huggingface: {source!r} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
-    return _SequenceTarget(module, device) if architecture.endswith("SequenceClassification") else TorchTarget(module, device)
+        raise PrerequisiteError(
+            f"target.huggingface: {source!r} cannot be loaded: {' '.join(str(error).split())[:300]}"
+        ) from None
+    return (
+        _SequenceTarget(module, device)
+        if architecture.endswith("SequenceClassification")
+        else TorchTarget(module, device)
+    )
 
 
 class _SequenceTarget(TorchTarget):
@@ -190,7 +207,9 @@ def _as_logits(answer: Any, records: int) -> Tensor:
     logits = getattr(answer, "logits", answer)
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != records:
         seen = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise IncompatibleError(f"target: the model returned {seen} for {records} records; it must return (records, classes)")
+        raise IncompatibleError(
+            f"target: the model returned {seen} for {records} records; it must return (records, classes)"
+        )
     return logits.float()
 
 
@@ -199,5 +218,7 @@ def _log(probabilities: NDArray[np.float64]) -> NDArray[np.float32]:
     sums = probabilities.sum(axis=1)
     if not (np.isfinite(probabilities).all() and (probabilities >= 0).all() and np.allclose(sums, 1, atol=1e-3)):
         worst = sums[np.argmax(np.abs(sums - 1))] if np.isfinite(sums).all() else float("nan")
-        raise IncompatibleError(f"target: answers are not probabilities (a row sums to {worst:g}); return predict_proba")
+        raise IncompatibleError(
+            f"target: answers are not probabilities (a row sums to {worst:g}); return predict_proba"
+        )
     return np.log(np.maximum(probabilities, FLOOR)).astype(np.float32)

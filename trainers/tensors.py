@@ -51,7 +51,7 @@ def fit_quality(module: nn.Module, features: Tensor, labels: Tensor, positions: 
     module.eval()
     loss, right = 0.0, 0
     with torch.inference_mode():
-        for part in positions.split(CHUNK):
+        for part in torch.split(positions, CHUNK):
             logits, answers = module(features[part]), labels[part]
             loss += float(functional.cross_entropy(logits, answers, reduction="sum"))
             right += int((logits.argmax(1) == answers).sum())

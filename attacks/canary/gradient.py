@@ -97,7 +97,8 @@ class GradientCanary:
 
     def __post_init__(self) -> None:
         if self.statistic not in STATISTICS:
-            raise ConfigError(f"attack 'gradient': unknown statistic {self.statistic!r}{nearest(self.statistic, [*STATISTICS])}")
+            near = nearest(self.statistic, [*STATISTICS])
+            raise ConfigError(f"attack 'gradient': unknown statistic {self.statistic!r}{near}")
         LogLikelihoodRatio(self.sample_rate, self.noise_multiplier)
 
     def accumulators(self) -> list[GradientStatistic]:

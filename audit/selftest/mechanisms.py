@@ -91,7 +91,9 @@ class Laplace:
     def score(self, inside: Bools, generator: np.random.Generator) -> Floats:
         """epsilon (|x| - |x - 1|), between -epsilon and epsilon."""
         x = inside + generator.laplace(0.0, 1 / self.epsilon, inside.shape)
-        return np.asarray(self.epsilon * (np.abs(x) - np.abs(x - 1)))
+        # Not |x| - |x - 1|: its rounding error tells 1 + noise from 0 + noise (Mironov 2012). With guesses ordered by
+        # it, one-run-anytime claimed more than epsilon in 92 % of audits, and was right.
+        return np.asarray(self.epsilon * np.clip(2 * x - 1, -1.0, 1.0))
 
     def true_positive_rate(self, false_positive_rate: float) -> float:
         """Threshold on the released count."""

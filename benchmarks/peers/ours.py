@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ def our_calls(design: PlannedDesign) -> dict[str, OneCall]:
 
 
 def our_outcomes(
-    fixture: CoverageFixture, design: PlannedDesign, limits: dict[str, int], *, seeds: Seeds
+    fixture: CoverageFixture, design: PlannedDesign, limits: Mapping[str, int], *, seeds: Seeds
 ) -> list[CallOutcome]:
     """Every call of ours on the first `limits[name]` trials of `fixture`."""
     out = []

@@ -1,8 +1,8 @@
 """Our designs for the coverage fixtures, chosen before any reported trial is drawn.
 
 The rule is written down here and uses three things only: that scores follow the Laplace law with epsilon 1, the number
-of canaries, and alpha. Under that law no test beats the likelihood ratio, which is flat at its extremes: a score above 1
-or below 0 is worth the full odds e, whatever its size. So the guesses to make are the scores outside [0, 1], about
+of canaries, and alpha. Under that law no test beats the likelihood ratio, which is flat at its extremes: a score above
+1 or below 0 is worth the full odds e, whatever its size. So the guesses to make are the scores outside [0, 1], about
 68 % of them, and `planned_design` finds the number, and the threshold of the many-run bound, by maximising the mean
 bound over trials of a planning stream that no reported trial shares.
 """

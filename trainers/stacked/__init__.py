@@ -49,7 +49,10 @@ def fit_stack(
     if not jobs:
         return []
     dtype = getattr(torch, recipe.dtype)
-    features, labels = feature_tensor(data.features, dtype=dtype, device=device), label_tensor(data.labels, device=device)
+    features, labels = (
+        feature_tensor(data.features, dtype=dtype, device=device),
+        label_tensor(data.labels, device=device),
+    )
     modules = [build_model(recipe.model, data.features.shape[1:], data.classes, seeds=job.seeds) for job in jobs]
     modules = [m.to(device, dtype).train() for m in modules]
     if recipe.protection is not None:
@@ -68,7 +71,7 @@ def fit_stack(
         stack = Stack.start(recipe, jobs[chunk], courses[chunk], engine, labels)
         _train(stack, store, partial(_report, progress, done, total))
         done += sum(c.steps for c in courses[chunk])
-        fitted += stack.results(modules[chunk][0])
+        fitted += stack.results(modules[chunk])
     progress(total, total)
     return fitted
 
@@ -126,7 +129,7 @@ def _activations(module: nn.Module, example: Tensor) -> int:
 
     held = 0
 
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal held
         held += 2 * output.numel()
         if isinstance(layer, nn.Conv2d):

@@ -64,7 +64,7 @@ def stack_parameters(modules: Sequence[nn.Module]) -> list[Tensor]:
 
 
 def loss_gradient(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    """The derivative (models, width, classes) of the weighted sum of cross-entropies by the logits: softmax - onehot."""
+    """The derivative (models, width, classes) of the weighted sum of cross-entropies by the logits."""
     import torch
 
     # Classes second to last: softmax along a short contiguous axis is twenty times slower.

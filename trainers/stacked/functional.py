@@ -48,7 +48,7 @@ class FunctionalEngine:
 
         self._module.eval()
         with torch.no_grad():
-            return cast("Tensor", torch.func.vmap(self._call)(self._by_name(), self._data[positions]))
+            return torch.func.vmap(self._call)(self._by_name(), self._data[positions])
 
     def accumulate(self, batch: StackedBatch, into: list[Tensor], *, beta: float, scale: float) -> None:
         """As in `Engine`."""
@@ -66,13 +66,11 @@ class FunctionalEngine:
 
         each = torch.func.vmap(torch.func.grad(self._one), in_dims=(None, 0, 0))
         gradients = self._map(each, differentiate=False)(self._by_name(), self._data[batch.positions], batch.labels)
-        squared = sum(g.flatten(2).square().sum(-1) for g in gradients.values())
+        squared = torch.stack([g.flatten(2).square().sum(-1) for g in gradients.values()]).sum(0)
         factor = clip_factor(squared, max_norm)
         if batch.weights is not None:
             factor = factor * batch.weights
-        total = {
-            k: factor[:, None].bmm(g.flatten(2)).view(len(g), *g.shape[2:]) for k, g in gradients.items()
-        }
+        total = {k: factor[:, None].bmm(g.flatten(2)).view(len(g), *g.shape[2:]) for k, g in gradients.items()}
         self._add(total, into, beta, scale)
 
     def keep(self, models: Tensor) -> None:

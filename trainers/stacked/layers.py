@@ -96,8 +96,8 @@ class LayerEngine:
         self.parameters = [p[models] for p in self.parameters]
 
     def _prepare(self, features: Tensor) -> Tensor:
-        """Features in the form that batches are gathered from. Patches of a first convolution are the same for all models
-        and steps: they are cut once."""
+        """Features in the form that batches are gathered from. Patches of a first convolution are the same for all
+        models and steps: they are cut once."""
         from torch import nn
 
         first = self._plan[0]
@@ -128,9 +128,10 @@ class LayerEngine:
         return used
 
     def _forward(self, positions: Tensor, batch: StackedBatch | None) -> tuple[Tensor, list[_Used]]:
-        """Logits and what each layer with parameters saw. With a batch: training mode, gradients by outputs recorded."""
+        """Logits and what each layer with parameters saw. With a batch: training mode, output gradients recorded."""
         used: list[_Used] = []
-        x = self._data.index_select(0, positions.reshape(-1)).unflatten(0, positions.shape)
+        gathered = self._data.index_select(0, positions.reshape(-1))
+        x = gathered.view(*positions.shape, *gathered.shape[1:])
         for layer in self._plan:
             if not isinstance(layer, _Parametric):
                 x = _apply(layer, x, batch)
@@ -160,7 +161,9 @@ class LayerEngine:
         weight = self.parameters[layer.weight]
         return weight if layer.kernel is None else weight.permute(0, 1, 3, 4, 2).flatten(2)
 
-    def _add(self, layer: _Parametric, left: Tensor, right: Tensor, into: list[Tensor], beta: float, scale: float) -> None:
+    def _add(
+        self, layer: _Parametric, left: Tensor, right: Tensor, into: list[Tensor], beta: float, scale: float
+    ) -> None:
         """into = beta into + scale left right, for the layer's weight."""
         target = into[layer.weight]
         if layer.kernel is None:
@@ -179,10 +182,9 @@ class LayerEngine:
         if used.layer.kernel is None:
             inputs = a.square().sum(-1)
             return g.square().sum(-1) * (inputs if used.layer.bias is None else inputs + 1)
-        if per_example is None:
-            norms = ((a @ a.mT) * (g @ g.mT)).sum((-1, -2))
-        else:
-            norms = per_example.square().sum((-1, -2))
+        # ||g^T a||^2 is the sum of the elementwise product of a a^T and g g^T, over pairs of positions.
+        parts = ((a @ a.mT) * (g @ g.mT)) if per_example is None else per_example.square()
+        norms = parts.sum((-1, -2))
         return norms if used.layer.bias is None else norms + g.sum(-2).square().sum(-1)
 
     def _add_clipped(
@@ -213,7 +215,7 @@ def _per_example(used: _Used) -> Tensor | None:
     if used.layer.kernel is None or used.a.shape[-1] * used.g.shape[-1] > 2 * used.a.shape[-2] ** 2:
         return None
     a, g = used.a.flatten(0, 1), used.g.flatten(0, 1)
-    return torch.bmm(g.mT, a).unflatten(0, used.a.shape[:2])
+    return torch.bmm(g.mT, a).view(*used.a.shape[:2], g.shape[-1], a.shape[-1])
 
 
 def _apply(layer: nn.Module, x: Tensor, batch: StackedBatch | None) -> Tensor:
@@ -226,7 +228,7 @@ def _apply(layer: nn.Module, x: Tensor, batch: StackedBatch | None) -> Tensor:
         return x.permute(0, 1, 4, 2, 3).flatten(2) if x.dim() == 5 else x.flatten(2)
     if isinstance(layer, _pools()):
         image = cast("Tensor", layer(x.flatten(0, 1).permute(0, 3, 1, 2)))
-        return image.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+        return image.permute(0, 2, 3, 1).reshape(*x.shape[:2], *image.shape[2:], image.shape[1])
     return cast("Tensor", layer(x))
 
 

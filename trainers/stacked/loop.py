@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,21 @@ EVALUATED_CELLS = 1 << 16
 """Rows evaluated at a time, all models together."""
 
 
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Noise of one step on one piece of memory: `rows[model][parameter]`, and each parameter for all models."""
+
+    rows: list[list[Tensor]]
+    columns: list[Tensor]
+
+    @classmethod
+    def of(cls, memory: Tensor, widths: list[int]) -> Draws:
+        """Views of `memory` (models, all parameters); made once, because a thousand of them a step take time."""
+        import torch
+
+        return cls([list(torch.split(row, widths)) for row in memory], list(torch.split(memory, widths, dim=1)))
+
+
 @dataclass(slots=True)
 class Stack:
     """One chunk of models in training. `active` are the models still training; everything stacked follows its order."""
@@ -48,13 +62,11 @@ class Stack:
     noise: list[torch.Generator]
     dropout: list[torch.Generator]
     done: int = 0
-    draws: Tensor | None = None
+    draws: Draws | None = None
     streams: dict[int, BatchStream] = field(default_factory=dict)
 
     @classmethod
-    def start(
-        cls, recipe: Recipe, jobs: Sequence[Job], courses: list[Course], engine: Engine, labels: Tensor
-    ) -> Stack:
+    def start(cls, recipe: Recipe, jobs: Sequence[Job], courses: list[Course], engine: Engine, labels: Tensor) -> Stack:
         """All models at step 0."""
         device = str(labels.device)
         stop = recipe.early_stopping
@@ -94,13 +106,12 @@ class Stack:
         """Optimizer steps done, all models together."""
         return int(self.steps.sum()) + self.done * len(self.active)
 
-    def results(self, template: nn.Module) -> list[Fitted]:
-        """One module per job, in order, with its fit on its own training rows."""
+    def results(self, modules: Sequence[nn.Module]) -> list[Fitted]:
+        """The trained weights put into `modules`, one per job, with their fit on their own training rows."""
         self.engine.parameters = self.best
         loss, accuracy = self._quality([c.training for c in self.courses])
         fitted, values = [], self.engine.views(self.best)
-        for model, steps in enumerate(self.steps):
-            module = copy.deepcopy(template)
+        for model, (module, steps) in enumerate(zip(modules, self.steps, strict=True)):
             for p, stacked in zip(module.parameters(), values, strict=True):
                 p.data = stacked[model].clone()
             metrics = {"train_loss": float(loss[model]), "train_accuracy": float(accuracy[model])}
@@ -146,13 +157,13 @@ class Stack:
         """One draw per model and parameter, in the order and with the streams of a model trained by itself."""
         into = self.engine.views(into)
         widths = [t[0].numel() for t in into]
-        if self.draws is None or len(self.draws) != len(self.active):
-            self.draws = into[0].new_empty(len(self.active), sum(widths))
-        for row, generator in zip(self.draws, self.noise, strict=True):
-            for part in row.split(widths):
+        if self.draws is None or len(self.draws.rows) != len(self.active):
+            self.draws = Draws.of(into[0].new_empty(len(self.active), sum(widths)), widths)
+        for row, generator in zip(self.draws.rows, self.noise, strict=True):
+            for part in row:
                 part.normal_(0.0, deviation, generator=generator)
-        for t, part in zip(into, self.draws.split(widths, dim=1), strict=True):
-            t.add_(part.unflatten(1, t.shape[1:]), alpha=scale)
+        for t, drawn in zip(into, self.draws.columns, strict=True):
+            t.add_(drawn.reshape(t.shape), alpha=scale)
 
     def _retire(self, block: Block) -> None:
         """Validate where due, and take finished models out of the stack."""
@@ -160,7 +171,7 @@ class Stack:
         ended = self.ends[self.active] <= self.done
         if not (stopped | ended).any():
             return
-        for slot in np.flatnonzero(stopped | ended):
+        for slot in np.flatnonzero(stopped | ended).tolist():
             model = self.active[slot]
             self.steps[model] = self.done
             if not self.patience or not np.isfinite(self.patience[model].best):
@@ -174,7 +185,7 @@ class Stack:
         due = np.array([self.done % self.courses[model].validate_every == 0 for model in self.active])
         if due.any():
             loss, _ = self._quality([self.courses[model].validation for model in self.active])
-            for slot in np.flatnonzero(due):
+            for slot in np.flatnonzero(due).tolist():
                 if self.patience[self.active[slot]].improved(float(loss[slot])):
                     self._remember(slot)
         return np.array([self.patience[model].over for model in self.active])

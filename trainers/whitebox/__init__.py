@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from .canaries import GradientCanaries, slot_numbers
+from .initial import saturate
 from .module import CanaryDataset, CanaryLoss, CanaryModel
 from .recorder import Recorder, Statistic, Transcript, opacus_unit
 from .training import CanaryRun, train_with_canaries
@@ -21,6 +22,7 @@ __all__ = [
     "Statistic",
     "Transcript",
     "opacus_unit",
+    "saturate",
     "slot_numbers",
     "train_with_canaries",
 ]

@@ -42,7 +42,7 @@ class GradientCanaries:
         if self.kind not in ("dirac", "random"):
             raise ConfigError(f"canaries: kind must be 'dirac' or 'random', got {self.kind!r}")
         if self.kind == "dirac" and self.dimension not in (None, self.count):
-            raise ConfigError(f"canaries: dirac canaries have dimension {self.count}, their count; got {self.dimension}")
+            raise ConfigError(f"canaries: dirac canaries have dimension count = {self.count}, got {self.dimension}")
         if self.dimension is not None and self.dimension < 2:
             raise ConfigError(f"canaries: dimension must be at least 2, got {self.dimension}")
         if not self.strength >= 1:
@@ -69,7 +69,7 @@ class GradientCanaries:
         import torch
 
         drawn = torch.randn(self.count, self.width, generator=seeds.torch_generator())
-        return (drawn / drawn.norm(dim=1, keepdim=True)).to(device)
+        return torch.nn.functional.normalize(drawn, dim=1).to(device)
 
 
 def slot_numbers(real_rows: int, inside: BoolArray) -> NDArray[np.int64]:

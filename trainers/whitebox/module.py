@@ -30,7 +30,7 @@ class CanaryModel(nn.Module):
         super().__init__()
         self.base, self.canaries = base, canaries
         self.scale = canaries.strength * max_grad_norm
-        self.head = nn.utils.skip_init(nn.Linear, canaries.width, 1, bias=False, device=device)
+        self.head = nn.Linear(canaries.width, 1, bias=False, device=device)
         nn.init.zeros_(self.head.weight)
         # No buffer: Opacus would take it for state that training changes.
         self._directions = canaries.directions(seeds=seeds, device=device)

@@ -105,7 +105,7 @@ class Recorder:
 
 
 def opacus_unit(optimizer: Any) -> float:
-    """max_grad_norm over the divisor of an Opacus optimizer. `IncompatibleError` where there is no single such number."""
+    """max_grad_norm over the divisor of an Opacus optimizer. `IncompatibleError` where there is no one such number."""
     norm = getattr(optimizer, "max_grad_norm", None)
     if not isinstance(norm, int | float):
         raise IncompatibleError(

@@ -1,4 +1,4 @@
-"""DP-SGD as the product trains it (Opacus per-sample or ghost clipping, fixed divisor), with gradient canaries inside."""
+"""DP-SGD as the product trains it (Opacus hooks or ghost clipping, fixed divisor), with gradient canaries inside."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class OptimizerFactory(Protocol):
         max_grad_norm: float,
         expected_batch_size: int,
         generator: torch.Generator,
-    ) -> Any: ...
+    ) -> Any:
+        """An optimizer with the interface of `opacus.optimizers.DPOptimizer`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class CanaryRun:
     @property
     def inside(self) -> BoolArray:
         """(canaries,) the coins."""
-        return self.membership.inside[0]
+        coins: BoolArray = self.membership.inside[0]
+        return coins
 
 
 def train_with_canaries(
@@ -127,7 +129,11 @@ def _loop(
     numbers = torch.from_numpy(slots).to(device)
     total = recipe.steps(0)
     stream = batch_stream(
-        np.arange(len(slots)), sampling="poisson", batch_size=recipe.batch_size, sample_rate=recipe.sample_rate(0), seeds=seeds
+        np.arange(len(slots)),
+        sampling="poisson",
+        batch_size=recipe.batch_size,
+        sample_rate=recipe.sample_rate(0),
+        seeds=seeds,
     )
     for start in range(0, total, BLOCK):
         for batch in stream.take(min(BLOCK, total - start)).each():
@@ -159,9 +165,11 @@ class _Hooks:
 
     def __call__(self, features: Tensor, labels: Tensor, slots: Tensor) -> None:
         """One step; on an empty batch it is noise alone."""
+        import torch
+
         self.optimizer.zero_grad()
         if len(labels):
-            self._loss(self.module(features, slots), labels).backward()
+            torch.autograd.backward(self._loss(self.module(features, slots), labels))
         else:
             for p in self.optimizer.params:
                 p.grad_sample = p.new_zeros((0, *p.shape))

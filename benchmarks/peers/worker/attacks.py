@@ -92,8 +92,8 @@ def peer_attacks() -> dict[str, Attack]:
         for shadows in (4, 8, 16, 32)
     }
     guard |= {
-        f"pg-rmia-{'online' if online else 'offline'}-{pairs}": _guard_rmia(online=online, pairs=pairs)
-        for online in (True, False)
+        f"pg-rmia-{mode}-{pairs}": _guard_rmia(online=mode == "online", pairs=pairs, tuned=mode == "offline-tuned")
+        for mode in ("online", "offline", "offline-tuned")
         for pairs in (1, 2, 4, 8)
     }
     art = {f"art-blackbox-{kind}": _art_black_box(kind) for kind in ("rf", "gb", "lr", "nn")}
@@ -150,7 +150,7 @@ def _guard_lira(*, online: bool, deviation: str | None, shadows: int) -> Attack:
     return attack
 
 
-def _guard_rmia(*, online: bool, pairs: int) -> Attack:
+def _guard_rmia(*, online: bool, pairs: int, tuned: bool) -> Attack:
     """`pairs` complementary pairs of reference models: every record is outside exactly `pairs` of them."""
 
     def attack(signals: Signals) -> Scored:
@@ -168,6 +168,7 @@ def _guard_rmia(*, online: bool, pairs: int) -> Attack:
             df_population=frame,
             row_aggregation=_no_aggregation(),
             num_reference_models=2 * pairs if online else pairs,
+            enable_auto_tuning=tuned,
             online=online,
         )
         return _guard_scores(run, signals)

@@ -41,9 +41,9 @@ def tensorflow_calls() -> dict[str, Call]:
 
     def top(method: str) -> Call:
         chosen = getattr(module.BoundMethod, method)
-        return lambda members, others: (
-            module.EpsilonLowerBound(members, others, SIGNIFICANCE).compute_epsilon_lower_bound(chosen, 1)[0]
-        )
+        return lambda members, others: module.EpsilonLowerBound(
+            members, others, SIGNIFICANCE
+        ).compute_epsilon_lower_bound(chosen, 1)[0]
 
     return {"tf-bailey": top("BAILEY"), "tf-clopper-pearson": top("CLOPPER_PEARSON")}
 
@@ -95,7 +95,7 @@ def privacy_guard_calls() -> dict[str, Call]:
     def headline(members: NDArray[Any], others: NDArray[Any]) -> Any:
         frames = [pandas.DataFrame({"score": s}) for s in (members, others)]
         # The node draws its bootstrap from numpy's global generator; without a seed the table would not repeat.
-        np.random.seed(len(members))  # noqa: NPY002
+        np.random.seed(len(members))  # noqa: NPY002, TID251
         users = min(len(members), len(others))
         return node.AnalysisNode(given.BaseAnalysisInput(*frames), delta=0.0, n_users_for_eval=users).run_analysis()
 

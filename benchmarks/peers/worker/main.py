@@ -41,13 +41,13 @@ def main(arguments: list[str]) -> int:
 
 
 def bound_rows(request: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Iterable[dict[str, Any]]:
-    """One row a call and fixture: `values` of the first `calls[name]` trials, seconds a call."""
+    """One row a call and fixture: `values` of the first `calls[fixture][name]` trials, seconds a call."""
     from .bounds import peer_calls
 
     known = peer_calls(request["design"])
-    for fixture in request["fixtures"]:
+    for fixture, calls in request["calls"].items():
         scores, inside = arrays[f"{fixture}_scores"], arrays[f"{fixture}_inside"]
-        for name, trials in request["calls"].items():
+        for name, trials in calls.items():
             row: dict[str, Any] = {"call": name, "fixture": fixture, "values": [], "seconds": 0.0, "error": ""}
             print(f"{fixture}: {name}, {trials} trials", flush=True)
             try:
