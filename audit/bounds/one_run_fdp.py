@@ -82,8 +82,8 @@ def evidence_against(counts: GuessCounts, *, alpha: float, inverse: Callable[[fl
 
     `inverse` is fbar^-1, fbar(x) = 1 - f(x) the largest true positive rate at false positive rate x. Suppose the
     tail of correct guesses had probability alpha; the recursion bounds the masses of all smaller counts from below,
-    and a sum above guesses / canaries is impossible. Mahloujifar, Melis and Chaudhuri (2024, arXiv 2410.22235,
-    Theorem 3.2 and its algorithm), for k = 2.
+    and a sum above guesses / canaries is impossible. Mahloujifar, Melis and Chaudhuri (2024, arXiv 2410.22235), for
+    k = 2; proved for curves without symmetry in docs/bounds/one-run-fdp.md.
     """
     m, r, v = counts.canaries, counts.guesses, counts.correct
     right, wrong = alpha * v / m, alpha * (r - v) / m

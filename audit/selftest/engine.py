@@ -21,7 +21,7 @@ REPORTED, JUDGED = 0.05, 0.001
 LEAST_TRIALS = 200
 THOROUGH_TRIALS = 100_000
 
-_CELLS, _THOROUGH_CELLS = 136, 290
+_CELLS, _THOROUGH_CELLS = 136, 274
 
 
 def run_selftest(*, trials: int, seeds: Seeds, thorough: bool = False, progress: Progress = silent) -> SelftestReport:
