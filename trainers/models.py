@@ -80,23 +80,26 @@ def _mlp(spec: ModelSpec, shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 def _cnn(spec: ModelSpec, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Blocks of 3x3 convolution, ReLU and halving, then one linear layer."""
+    """Blocks of 3x3 convolution that halves height and width, and ReLU; then one linear layer.
+
+    Strides instead of pooling: a quarter of the arithmetic, and as accurate (Springenberg et al. 2015, arXiv 1412.6806).
+    """
     from torch import nn
 
-    halvings = len(spec.channels)
-    if len(shape) != 3 or not halvings or min(shape[1:]) < 2**halvings:
+    if len(shape) != 3 or not spec.channels:
         raise ConfigError(
-            f"model 'cnn' with {halvings} blocks needs images (channels, height, width) of at least "
-            f"{2**halvings}x{2**halvings}, got records of shape {shape}; use model 'mlp'"
+            f"model 'cnn' needs images (channels, height, width) and at least one entry in channels, got records of "
+            f"shape {shape} and channels {list(spec.channels)}; use model 'mlp'"
         )
     layers: list[nn.Module] = []
+    height, width = shape[1:]
     for depth_in, depth_out in pairwise((shape[0], *spec.channels)):
-        layers += [nn.Conv2d(depth_in, depth_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(depth_in, depth_out, 3, stride=2, padding=1), nn.ReLU()]
+        height, width = -(-height // 2), -(-width // 2)
     layers.append(nn.Flatten())
     if spec.dropout:
         layers.append(nn.Dropout(spec.dropout))
-    cells = prod(side // 2**halvings for side in shape[1:])
-    return nn.Sequential(*layers, nn.Linear(spec.channels[-1] * cells, classes))
+    return nn.Sequential(*layers, nn.Linear(spec.channels[-1] * height * width, classes))
 
 
 _BUILT_IN: dict[str, Callable[[ModelSpec, tuple[int, ...], int], nn.Module]] = {

@@ -51,8 +51,9 @@ def load_trained(folder: Path, data: Rows, *, recipe: Recipe, device: str) -> Tr
         ) from None
     # The initial weights are overwritten; any seed will do.
     module = build_model(recipe.model, data.features.shape[1:], data.classes, seeds=Seeds(0))
+    module = module.to(getattr(torch, recipe.dtype))
     load_weights(module, folder / WEIGHTS)
-    module = module.to(device, getattr(torch, recipe.dtype)).eval()
+    module = module.to(device).eval()
     claim = None if record["claim"] is None else claim_from_json(record["claim"])
     return Trained(module, TorchTarget(module, device), claim, record["steps"], record["metrics"])
 

@@ -48,7 +48,7 @@ def gradient_finding(
     twin: GuessCounts | None = None,
     fixed_normalisation: bool = True,
     steps: int,
-    statistic: str = "llr",
+    statistic: str = "llr-measured",
     trainer: str = "dp-sgd",
     family: bool = False,
 ) -> dict[str, Any]:

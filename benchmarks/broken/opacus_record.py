@@ -78,12 +78,14 @@ def sample_rate_of(loader: Any) -> float:
     return float(loader.batch_sampler.batch_size) / len(loader.dataset)
 
 
-def sampling_streams(loaders: list[Any], draws: int = 20) -> int:
-    """How many different sequences of positions these samplers, one a worker, draw."""
+def sampling_streams(samplers: list[Any], draws: int = 20) -> int:
+    """How many different sequences of places in a worker's own share of the rows these samplers, one a worker, draw."""
     drawn = []
-    for sampler in loaders:
+    for sampler in samplers:
         batches = iter(sampler)
-        drawn.append(tuple(tuple(np.sort(np.asarray(next(batches)))) for _ in range(draws)))
+        # Worker r of w holds rows r, r + w, r + 2 w, ...: the place of row i is i // w.
+        places = [np.sort(np.asarray(next(batches))) // len(samplers) for _ in range(draws)]
+        drawn.append(tuple(tuple(batch.tolist()) for batch in places))
     return len(set(drawn))
 
 

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import torch
 
-from ...attacks.canary.gradient import LogLikelihoodRatio
 from ...audit.checks import CheckResult, probe_noise, probe_sensitivity, run_static_checks
 from ...audit.checks.module import check_torch_module
 from ...audit.checks.opacus_step import opacus_step
@@ -58,7 +57,7 @@ class CanaryGame:
         """Likelihood ratios (canaries,) of the correct mechanism."""
         generator = seeds.at("simulated").generator()
         sigma, canaries = self.scale.noise_multiplier, self.scale.canaries
-        statistic = LogLikelihoodRatio(self.rate, sigma)
+        statistic = self.scale.statistic(self.rate)
         for _ in range(self.steps):
             noise = sigma * generator.standard_normal(canaries)
             statistic.update(noise + (inside & (generator.random(canaries) < self.rate)))

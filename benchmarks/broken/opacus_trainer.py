@@ -39,6 +39,14 @@ class Scale:
     guesses: int
     noise_multiplier: float = 1.0
 
+    def statistic(self, rate: float) -> LogLikelihoodRatio:
+        """The score of a canary: a likelihood ratio at half the claimed noise, the mechanism to be ruled out.
+
+        At the claimed noise itself the audit would be best at seeing what is allowed: a run with half the noise then
+        certifies 1.7 of a claimed 2.13, and passes.
+        """
+        return LogLikelihoodRatio(rate, self.noise_multiplier / 2)
+
 
 SMALL = Scale(rows=80, canaries=20, batch=10, epochs=2, guesses=20)
 """For looking at the objects: 100 rows, 20 steps."""
@@ -124,7 +132,7 @@ class OpacusTrainer:
             recorder = Recorder(
                 fit.model,
                 fit.optimizer,
-                statistics=[LogLikelihoodRatio(scale.batch / len(fit.records), scale.noise_multiplier)],
+                statistics=[scale.statistic(scale.batch / len(fit.records))],
                 unit=CLIP / scale.batch,
             )
             self.prepare(fit)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from ...audit.accounting import require_comparable
 from ...audit.bounds import ClopperPearson, ConfusionCounts, GuessCounts, OneRun
@@ -84,7 +88,7 @@ class Subject(Protocol):
 @dataclass(frozen=True, slots=True)
 class Broken:
     """One entry. `catch` is the kind of check that must catch it and `rule` the one that must object (`audit` for
-    dynamic); whatever else objects is a bonus. `correct` makes the trainer without the mistake."""
+    dynamic); whatever else objects is a bonus. `correct` names the trainer without the mistake, in `CORRECT`."""
 
     name: str
     title: str
@@ -93,7 +97,7 @@ class Broken:
     catch: Kind
     rule: str
     make: Callable[[], Subject]
-    correct: Callable[[], Subject]
+    correct: str
 
 
 def audited(
@@ -119,3 +123,8 @@ def audited(
     except IncompatibleError as error:
         incomparable = str(error)
     return Audited(claim, reported, judged, design, real, incomparable)
+
+
+def generator_state(generator: np.random.Generator) -> str:
+    """A digest of where the generator stands: the same twice means the same noise twice."""
+    return hashlib.sha256(json.dumps(generator.bit_generator.state, default=str).encode()).hexdigest()[:16]

@@ -21,6 +21,8 @@ from .outcome import AttackOutcome, CallOutcome
 
 STARTER = "import sys; sys.path.append(sys.argv.pop(1)); from worker.main import main; sys.exit(main(sys.argv[1:]))"
 """The folder goes last on the path, so that nothing of ours hides a module of the peers."""
+PROGRESS = "progress: "
+"""How the worker marks the lines of standard error that are for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +98,32 @@ class Peers:
             command = [str(self.interpreter), "-I", "-W", "ignore", "-c", STARTER, str(self.folder), task, *paths]
             # One thread, as for ours: the two sides take turns on the same cores.
             threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-            with (folder / "log.txt").open("w") as log:
-                done = subprocess.run(
-                    command, env={**os.environ, **threads}, stdout=log, stderr=subprocess.STDOUT, check=False
-                )
-            if done.returncode != 0:
-                last = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            code, last = _run(command, {**os.environ, **threads})
+            if code != 0:
                 raise PrerequisiteError(
-                    f"bench peers: the peers' process at {self.interpreter} ended with code {done.returncode}: "
-                    f"{last[-1] if last else 'no output'}; to make its environment anew: {COMMAND}"
+                    f"bench peers: the peers' process at {self.interpreter} ended with code {code}: "
+                    f"{last or 'no output'}; to make its environment anew: {COMMAND}"
                 )
             return _parsed(folder / "reply.json")
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
+    """Exit code and last line of standard error; progress is shown, what the peers print is not."""
+    last = ""
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        for line in process.stderr or ():
+            if line.startswith(PROGRESS):
+                print("  " + line.removeprefix(PROGRESS).rstrip(), flush=True)
+            elif line.strip():
+                last = line.strip()
+    return process.returncode, last
 
 
 def _parsed(path: Path) -> dict[str, Any]:

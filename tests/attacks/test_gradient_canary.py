@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from leakgauge.attacks.canary.gradient import GradientCanary, LogLikelihoodRatio
+from leakgauge.attacks.canary.gradient import GradientCanary, LogLikelihoodRatio, MeasuredRatio
 from leakgauge.attacks.canary.gradient_finding import RULE, GradientPlan, gradient_finding
 from leakgauge.audit.accounting import dp_sgd_claim
 from leakgauge.audit.bounds import GuessCounts
@@ -43,6 +43,26 @@ def test_huge_projections_do_not_overflow() -> None:
     llr.update(np.array([1e6, -1e6]))
     assert np.isfinite(llr.scores()).all()
     assert llr.scores()[1] == pytest.approx(math.log(0.99))
+
+
+def test_measured_noise_is_the_true_one_and_replaces_the_claimed() -> None:
+    # 400 x 1000 draws: the measured noise has a standard error of 0.2 %; fixed seed.
+    inside = np.random.default_rng(3).random(1000) < 0.5
+    x = simulate(inside, 0.01, 0.5, 400)
+    measured = MeasuredRatio(0.01, 1.0)
+    for step in x:
+        measured.update(step)
+    assert measured.noise_multiplier == pytest.approx(0.5, rel=0.01)
+    oracle = GradientCanary(0.01, 0.5, "llr").score(x, IDS).values
+    claimed = GradientCanary(0.01, 1.0, "llr").score(x, IDS).values
+    assert np.corrcoef(measured.scores(), oracle)[0, 1] > 0.99
+    assert auc(measured.scores(), inside) > auc(claimed, inside) + 0.05
+
+
+def test_no_noise_at_all_orders_canaries_rightly() -> None:
+    inside = np.random.default_rng(3).random(1000) < 0.5
+    scores = GradientCanary(0.1, 1.0).score(simulate(inside, 0.1, 0.0, 200), IDS).values
+    assert scores[inside].min() > scores[~inside].max()
 
 
 def test_likelihood_ratio_is_the_best_of_the_three() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from leakgauge.attacks.membership.signals import logit
 from leakgauge.audit.errors import ConfigError
 from leakgauge.audit.seeds import Seeds
@@ -27,7 +29,6 @@ from leakgauge.benchmarks.peers.planning import PlannedDesign
 from leakgauge.benchmarks.peers.signals import SignalsFixture, signals_fixture
 from leakgauge.benchmarks.peers.worker.attacks import Signals
 from leakgauge.trainers.sgd import Sgd
-from scipy import stats
 
 STUB = """
 import json
@@ -163,8 +164,8 @@ def test_a_rounding_difference_is_no_difference():
 
 
 def test_an_attack_is_judged_on_the_records_it_was_not_shown():
-    inside = np.random.default_rng(1).random((2, 400)) < 0.5
-    judged = tuple(range(1, 400, 2))
+    inside = np.random.default_rng(1).random((2, 800)) < 0.5
+    judged = tuple(range(1, 800, 2))
     perfect = [AttackOutcome("art-blackbox-rf", t, tuple(inside[t, list(judged)] * 1.0), judged, 0.1) for t in (0, 1)]
     (row,) = attack_rows(perfect, inside)
     assert row.values["auc"].tolist() == [1.0, 1.0]

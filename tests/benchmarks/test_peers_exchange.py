@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from leakgauge.audit.errors import PrerequisiteError, StaleArtifactError
 from leakgauge.benchmarks.peers import exchange, install
 from leakgauge.benchmarks.peers.attacks import peer_attack_table
@@ -53,8 +54,12 @@ def stub(tmp_path):
     return make
 
 
-def test_arrays_go_over_and_answers_come_back(stub):
-    outcomes, versions = stub(HONEST).bounds(REQUEST, ARRAYS)
+def test_arrays_go_over_and_answers_come_back(stub, capfd):
+    chatty = "import sys\n" + HONEST.replace(
+        "rows = []", "rows = []; print('noise'); print('progress: call a', file=sys.stderr)"
+    )
+    outcomes, versions = stub(chatty).bounds(REQUEST, ARRAYS)
+    assert capfd.readouterr().out == "  call a\n"
     assert [(o.call, o.fixture, o.values, o.seconds) for o in outcomes] == [
         ("a", "null", (3.0, 12.0), 0.5),
         ("b", "null", (float("inf"),), 0.5),

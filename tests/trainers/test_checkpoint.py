@@ -128,12 +128,12 @@ torch.set_num_threads(1)
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Job, Rows
 from leakgauge.trainers import checkpoint
-from leakgauge.trainers.dpsgd import DpSgd
+from leakgauge.trainers.sgd import Sgd
 checkpoint.SECONDS_BETWEEN = 0.05
 generator = Seeds(4).generator()
 data = Rows(generator.normal(size=(80, 9)).astype(np.float32), generator.integers(0, 3, 80), tuple(map(str, range(80))), 3)
 jobs = [Job(generator.random(80) < 0.5, Seeds(4).at(k)) for k in range(4)]
-trainer = DpSgd(epochs=float(sys.argv[2]), batch_size=8, nominal_rows=40, noise_multiplier=1.0)
+trainer = Sgd(epochs=float(sys.argv[2]), batch_size=8, nominal_rows=40, sampling="poisson", dropout=0.1)
 models = trainer.fit_many(data, jobs, device="cpu", checkpoint=Path(sys.argv[1]))
 print([float(sum(p.detach().double().sum() for p in m.model.parameters())).hex() for m in models])
 """

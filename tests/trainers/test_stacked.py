@@ -143,6 +143,17 @@ def strided(shape, classes):
         nn.Linear(60, 7), nn.Sigmoid(), nn.Linear(7, classes, bias=False),
     )
 
+def tied(shape, classes):
+    return nn.Sequential(
+        nn.Conv2d(2, 5, (3, 2), stride=(2, 1), padding=(2, 0)), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(5, 3, 2),
+        nn.ReLU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(36, 7), nn.ReLU(), nn.Linear(7, classes),
+    )
+
+def large(shape, classes):
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3, padding=5), nn.ReLU(), nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(144, classes)
+    )
+
 def pooled(shape, classes):
     return nn.Sequential(
         nn.MaxPool2d(2), nn.Conv2d(2, 40, 3), nn.ReLU(), nn.Conv2d(40, 30, 1), nn.ReLU(), nn.Flatten(),
@@ -158,7 +169,7 @@ def architectures(tmp_path, monkeypatch) -> str:
     return "leakgauge_stacked_models"
 
 
-@pytest.mark.parametrize("name", ["residual", "random", "strided", "pooled"])
+@pytest.mark.parametrize("name", ["residual", "random", "strided", "pooled", "tied", "large"])
 @pytest.mark.parametrize("trainer", [Sgd(**PLAIN, sampling="poisson"), DpSgd(**PRIVATE)], ids=["sgd", "dp-sgd"])
 def test_users_modules(name: str, trainer: Sgd | DpSgd, architectures: str, images: Rows, jobs: list[Job]) -> None:
     assert_parity(replace(trainer, model=f"{architectures}:{name}"), images, jobs[:3])
@@ -181,16 +192,20 @@ def test_engines_are_the_ones_meant(architectures: str, images: Rows) -> None:
     meant = {
         "mlp": "DenseEngine",
         "logistic": "DenseEngine",
-        "cnn": "LayerEngine",
+        "cnn": "DenseEngine",
         f"{architectures}:strided": "LayerEngine",
         f"{architectures}:pooled": "LayerEngine",
+        f"{architectures}:tied": "DenseEngine",
+        f"{architectures}:large": "LayerEngine",
         f"{architectures}:residual": "FunctionalEngine",
         f"{architectures}:random": "NoneType",
         f"{architectures}:batch_norm": "NoneType",
     }
     for name, engine in meant.items():
         module = build_model(ModelSpec(name), (2, 6, 6), 4, seeds=Seeds(1))
-        assert type(stacked._engine([module], features)).__name__ == engine, name
+        assert type(stacked._engine([module], features, private=False)).__name__ == engine, name
+        private = "LayerEngine" if name == "cnn" or name.endswith("tied") else engine
+        assert type(stacked._engine([module], features, private=True)).__name__ == private, name
 
 
 def test_learns(images: Rows, jobs: list[Job]) -> None:

@@ -55,9 +55,10 @@ def fit_stack(
     )
     modules = [build_model(recipe.model, data.features.shape[1:], data.classes, seeds=job.seeds) for job in jobs]
     modules = [m.to(device, dtype).train() for m in modules]
-    if recipe.protection is not None:
+    private = recipe.protection is not None
+    if private:
         require_private(modules[0])
-    if _engine(modules[:1], features) is None:
+    if _engine(modules[:1], features, private=private) is None:
         return _one_by_one(recipe, data, jobs, device, checkpoint, progress)
     courses = [course(recipe, job.inside, seeds=job.seeds) for job in jobs]
     total, done = sum(c.steps for c in courses), 0
@@ -66,7 +67,7 @@ def fit_stack(
     for number, part in enumerate(np.array_split(np.arange(len(jobs)), -(-len(jobs) // size))):
         chunk = slice(int(part[0]), int(part[-1]) + 1)
         store = _store(recipe, data, jobs[chunk], checkpoint, f"chunk-{number}")
-        engine = _engine(modules[chunk], features)
+        engine = _engine(modules[chunk], features, private=private)
         assert engine is not None
         stack = Stack.start(recipe, jobs[chunk], courses[chunk], engine, labels)
         _train(stack, store, partial(_report, progress, done, total))
@@ -89,11 +90,12 @@ def _report(progress: Progress, before: int, total: int, now: int) -> None:
     progress(before + now, total)
 
 
-def _engine(modules: Sequence[nn.Module], features: Tensor) -> Engine | None:
-    for make in (dense_engine, layer_engine, functional_engine):
-        if (engine := make(modules, features)) is not None:
-            return engine
-    return None
+def _engine(modules: Sequence[nn.Module], features: Tensor, *, private: bool) -> Engine | None:
+    return (
+        dense_engine(modules, features, private=private)
+        or layer_engine(modules, features)
+        or functional_engine(modules, features)
+    )
 
 
 def _store(recipe: Recipe, data: Rows, jobs: Sequence[Job], folder: Path | None, name: str) -> Checkpoint:

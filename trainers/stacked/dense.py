@@ -1,4 +1,4 @@
-"""Multilayer perceptrons with ReLU, all models at once, in buffers that are reused: the leanest of the engines.
+"""Linear layers and small convolutions with ReLU, all models at once, in buffers that are reused: the leanest engine.
 
 Activations are held features-first, (models, features + 1, width), the last feature a constant 1: biases are a column
 of the weights, so that one batched matrix product does a layer, one its gradient, and the norm of an example's gradient
@@ -9,65 +9,84 @@ fresh memory costs more than the arithmetic on it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING
 
 from .engine import StackedBatch, clip_factor, stack_parameters
+from .tied import Tie, tie
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True)
-class _Hidden:
-    """What follows a hidden layer's product: ReLU, then dropout with probability `dropout`."""
+class _Layer:
+    """A layer with parameters; `dropout` follows its ReLU. With `tie` it is a convolution."""
 
+    tie: Tie | None = None
     dropout: float = 0.0
 
 
-def dense_engine(modules: Sequence[nn.Module], features: Tensor) -> DenseEngine | None:
-    """An engine over these models, or None unless they are [Flatten,] (Linear, ReLU[, Dropout])*, Linear."""
+def dense_engine(modules: Sequence[nn.Module], features: Tensor, *, private: bool) -> DenseEngine | None:
+    """An engine over these models, or None unless they are (Linear or Conv2d, ReLU[, Dropout])*, Linear, with biases.
+
+    Convolutions are taken on small images and without clipping only: the norm of a tied gradient is no product.
+    """
     import torch
 
-    shape = _hidden_layers(modules[0])
-    if shape is None or not features.is_floating_point() or not (features.dim() == 2 or _flattens(modules[0])):
+    if not features.is_floating_point() or features.dim() not in (2, 4):
+        return None
+    layers = _layers(modules[0], tuple(features.shape[1:]), str(features.device))
+    if layers is None or (private and any(layer.tie for layer in layers)):
         return None
     stacked = stack_parameters(modules)
-    joined = [torch.cat([w, b[..., None]], dim=2) for w, b in zip(stacked[::2], stacked[1::2], strict=True)]
-    return DenseEngine(shape, joined, features.flatten(1))
+    parameters = []
+    for layer, weight, bias in zip(layers, stacked[::2], stacked[1::2], strict=True):
+        if layer.tie is None:
+            parameters.append(torch.cat([weight, bias[..., None]], dim=2))
+        else:
+            parameters.append(torch.cat([weight.flatten(1), bias, bias.new_zeros(len(bias), 1)], dim=1))
+    return DenseEngine(layers, parameters, features.flatten(1))
 
 
 class DenseEngine:
-    """`parameters` are (models, outputs, inputs + 1), weights and bias of one layer together."""
+    """`parameters` are (models, outputs, inputs + 1), weights and bias of one layer together; rows for a `Tie`."""
 
-    def __init__(self, hidden: list[_Hidden], parameters: list[Tensor], features: Tensor) -> None:
+    def __init__(self, layers: list[_Layer], parameters: list[Tensor], features: Tensor) -> None:
         import torch
 
-        self._hidden = hidden
+        self._layers = layers
         self.parameters = parameters
         self._data = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
         self._flat: dict[str, Tensor] = {}
 
     def views(self, stacked: Sequence[Tensor]) -> list[Tensor]:
         """As in `Engine`."""
-        return [view for t in stacked for view in (t[:, :, :-1], t[:, :, -1])]
+        pairs = [
+            (t[:, :, :-1], t[:, :, -1]) if layer.tie is None else layer.tie.views(t)
+            for layer, t in zip(self._layers, stacked, strict=True)
+        ]
+        return [view for pair in pairs for view in pair]
 
     def logits(self, positions: Tensor) -> Tensor:
         """As in `Engine`."""
         import torch
 
-        x = self._data[positions].mT
-        for parameters in self.parameters[:-1]:
-            # Adding the constant feature apart keeps evaluation free of the training buffers.
-            x = torch.baddbmm(parameters[:, :, -1:], parameters[:, :, :-1], x[:, : parameters.shape[2] - 1]).relu_()
-        last = self.parameters[-1]
-        return torch.baddbmm(last[:, :, -1:], last[:, :, :-1], x[:, : last.shape[2] - 1]).mT
+        x = self._data[positions].mT[:, :-1]
+        *hidden, last = self._dense()
+        for weights in hidden:
+            x = torch.baddbmm(weights[:, :, -1:], weights[:, :, :-1], x).relu_()
+        return torch.baddbmm(last[:, :, -1:], last[:, :, :-1], x).mT
 
     def accumulate(self, batch: StackedBatch, into: list[Tensor], *, beta: float, scale: float) -> None:
         """As in `Engine`."""
         inputs, gradients = self._pass(batch, batch.weights)
-        for target, a, g in zip(into, inputs, gradients, strict=True):
-            target.baddbmm_(g, a.mT, beta=beta, alpha=scale)
+        for number, (layer, target, a, g) in enumerate(zip(self._layers, into, inputs, gradients, strict=True)):
+            if layer.tie is None:
+                target.baddbmm_(g, a.mT, beta=beta, alpha=scale)
+            else:
+                target.mul_(beta).add_(self._tied(number, layer.tie, a, g), alpha=scale)
 
     def accumulate_clipped(
         self, batch: StackedBatch, into: list[Tensor], *, max_norm: float, beta: float, scale: float
@@ -92,49 +111,69 @@ class DenseEngine:
         """Every layer's input (models, inputs + 1, width) and loss gradient by its output (models, outputs, width)."""
         import torch
 
-        inputs = self._forward(batch)
+        dense = self._dense()
+        inputs = self._forward(dense, batch)
         models, width = batch.labels.shape
-        last = self._buffer("gradient", len(self.parameters) - 1, (models, self.parameters[-1].shape[1], width))
-        torch.bmm(self.parameters[-1], inputs[-1], out=last)
+        last = self._buffer("gradient", len(dense) - 1, (models, dense[-1].shape[1], width))
+        torch.bmm(dense[-1], inputs[-1], out=last)
         torch.softmax(last, 1, out=last)
         onehot = last.new_ones(models, 1, width) if weights is None else weights[:, None]
         if weights is not None:
             last.mul_(onehot)
         last.scatter_add_(1, batch.labels[:, None], -onehot)
         gradients = [last]
-        for layer in reversed(range(1, len(self.parameters))):
-            gradients.append(self._back(layer, gradients[-1], inputs[layer][:, :-1]))
+        for number in reversed(range(1, len(dense))):
+            gradients.append(self._back(number, dense[number], gradients[-1], inputs[number][:, :-1]))
         return inputs, gradients[::-1]
 
-    def _forward(self, batch: StackedBatch) -> list[Tensor]:
+    def _dense(self) -> list[Tensor]:
+        """Weights with bias, (models, outputs, inputs + 1), of every layer."""
+        dense = []
+        for number, (layer, own) in enumerate(zip(self._layers, self.parameters, strict=True)):
+            if layer.tie is not None:
+                own = layer.tie.dense(own, self._buffer("dense", number, (len(own), len(layer.tie.expand))))
+            dense.append(own)
+        return dense
+
+    def _forward(self, dense: list[Tensor], batch: StackedBatch) -> list[Tensor]:
         import torch
 
         models, width = batch.positions.shape
         rows = self._buffer("input", 0, (models * width, self._data.shape[1]))
         torch.index_select(self._data, 0, batch.positions.reshape(-1), out=rows)
         inputs = [rows.view(models, width, -1).mT]
-        for number, (hidden, parameters) in enumerate(zip(self._hidden, self.parameters, strict=False)):
-            outputs = parameters.shape[1]
+        for number, weights in enumerate(dense[:-1]):
+            outputs = weights.shape[1]
             buffer = self._buffer("output", number, (models, outputs + 1, width))
             value = buffer[:, :outputs]
-            torch.bmm(parameters, inputs[-1], out=value)
+            torch.bmm(weights, inputs[-1], out=value)
             value.relu_()
-            if hidden.dropout:
-                _drop(value, hidden.dropout, batch)
+            if self._layers[number].dropout:
+                _drop(value, self._layers[number].dropout, batch)
             buffer[:, outputs] = 1
             inputs.append(buffer)
         return inputs
 
-    def _back(self, layer: int, gradient: Tensor, value: Tensor) -> Tensor:
-        """The gradient by the product of the layer before `layer`, whose activated value is `value`."""
+    def _back(self, number: int, weights: Tensor, gradient: Tensor, value: Tensor) -> Tensor:
+        """The gradient by the product of the layer before `number`, whose activated value is `value`."""
         import torch
 
-        buffer = self._buffer("gradient", layer - 1, (len(value), value.shape[1], value.shape[2]))
-        torch.bmm(self.parameters[layer][:, :, :-1].mT, gradient, out=buffer)
+        buffer = self._buffer("gradient", number - 1, (len(value), value.shape[1], value.shape[2]))
+        torch.bmm(weights[:, :, :-1].mT, gradient, out=buffer)
         # Zero where the value is: there ReLU was flat or dropout cut the path.
         torch.ops.aten.threshold_backward.grad_input(buffer, value, 0, grad_input=buffer)
-        dropout = self._hidden[layer - 1].dropout
+        dropout = self._layers[number - 1].dropout
         return buffer.div_(1 - dropout) if dropout else buffer
+
+    def _tied(self, number: int, tie: Tie, a: Tensor, g: Tensor) -> Tensor:
+        """The gradient (models, own) of a convolution's own numbers."""
+        import torch
+
+        entries = tie.outputs * (tie.inputs + 1)
+        buffer = self._buffer("tied", number, (len(g), entries + 1))
+        torch.bmm(g, a.mT, out=buffer[:, :entries].view(len(g), tie.outputs, tie.inputs + 1))
+        buffer[:, entries] = 0
+        return tie.folded(buffer)
 
     def _squared(self, t: Tensor) -> Tensor:
         """Sum of squares over axis 1; `vector_norm`, not vectorised along that axis, takes several times as long."""
@@ -145,8 +184,6 @@ class DenseEngine:
 
     def _buffer(self, kind: str, number: int, shape: tuple[int, ...]) -> Tensor:
         """A contiguous tensor of this shape on memory that earlier steps used for the same."""
-        from math import prod
-
         key, size = f"{kind}{number}", prod(shape)
         if key not in self._flat or len(self._flat[key]) < size:
             self._flat[key] = self._data.new_empty(size)
@@ -162,32 +199,40 @@ def _drop(value: Tensor, p: float, batch: StackedBatch) -> None:
     value.mul_(kept.div_(1 - p).mT)
 
 
-def _flattens(module: nn.Module) -> bool:
-    from torch import nn
-
-    first = next(iter(module.children()), None)
-    return isinstance(first, nn.Flatten) and (first.start_dim, first.end_dim) == (1, -1)
-
-
-def _hidden_layers(module: nn.Module) -> list[_Hidden] | None:
+def _layers(module: nn.Module, shape: tuple[int, ...], device: str) -> list[_Layer] | None:
+    """The layers with parameters of a plain sequence on records of `shape`, or None where something else occurs."""
     from torch import nn
 
     if type(module) is not nn.Sequential or any(not p.requires_grad for p in module.parameters()):
         return None
-    layers = list(module)[1 if _flattens(module) else 0 :]
-    if not layers or len({id(layer) for layer in layers}) < len(layers):
+    if len({id(layer) for layer in module}) < len(module):
         return None
-    hidden: list[_Hidden] = []
-    while len(layers) > 1:
-        if not (_is_linear(layers[0]) and type(layers[1]) is nn.ReLU):
-            return None
-        dropout = layers[2] if len(layers) > 2 and type(layers[2]) is nn.Dropout else None
-        hidden.append(_Hidden(dropout.p if isinstance(dropout, nn.Dropout) else 0.0))
-        layers = layers[2 if dropout is None else 3 :]
-    return hidden if layers and _is_linear(layers[0]) else None
+    layers: list[_Layer] = []
+    awaited: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d)
+    for layer in module:
+        if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1):
+            shape = (prod(shape),)
+        elif type(layer) is nn.ReLU and awaited == (nn.ReLU,):
+            awaited = (nn.Linear, nn.Conv2d, nn.Dropout)
+        elif type(layer) is nn.Dropout and nn.Dropout in awaited:
+            layers[-1] = replace(layers[-1], dropout=layer.p)
+            awaited = (nn.Linear, nn.Conv2d)
+        else:
+            found = _layer(layer, shape, device) if type(layer) in awaited else None
+            if found is None:
+                return None
+            layers.append(found[0])
+            shape, awaited = found[1], (nn.ReLU,)
+    return layers if len(shape) == 1 and awaited == (nn.ReLU,) else None
 
 
-def _is_linear(layer: nn.Module) -> bool:
+def _layer(layer: nn.Module, shape: tuple[int, ...], device: str) -> tuple[_Layer, tuple[int, ...]] | None:
+    """The layer on inputs of `shape`, and the shape of its outputs."""
     from torch import nn
 
-    return type(layer) is nn.Linear and layer.bias is not None
+    if isinstance(layer, nn.Linear) and layer.bias is not None and len(shape) == 1:
+        return _Layer(), (layer.out_features,)
+    if isinstance(layer, nn.Conv2d) and len(shape) == 3:
+        tied = tie(layer, (shape[0], shape[1], shape[2]), device)
+        return None if tied is None else (_Layer(tied), tied.output_shape)
+    return None

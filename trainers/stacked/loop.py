@@ -249,7 +249,7 @@ class Stack:
         self.optimizer.restore(state.tensors, self.done)
         for name, generators in (("noise", self.noise), ("dropout", self.dropout)):
             for generator, stored in zip(generators, state.tensors.get(name, ()), strict=True):
-                generator.set_state(stored.clone())
+                generator.set_state(stored.clone())  # torch 2.13 crashes on a row of a larger tensor.
 
 
 def _generators(jobs: Sequence[Job], name: str, device: str) -> list[torch.Generator]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -49,7 +50,7 @@ def bound_rows(request: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Iter
         scores, inside = arrays[f"{fixture}_scores"], arrays[f"{fixture}_inside"]
         for name, trials in calls.items():
             row: dict[str, Any] = {"call": name, "fixture": fixture, "values": [], "seconds": 0.0, "error": ""}
-            print(f"{fixture}: {name}, {trials} trials", flush=True)
+            progress(f"{fixture}: {name}, {trials} trials")
             try:
                 row.update(timed(known[name], scores[:trials], inside[:trials]))
             except Exception as error:
@@ -78,7 +79,7 @@ def attack_rows(request: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ite
     known = peer_attacks()
     for target in range(request["targets"]):
         signals = Signals.of(arrays, target, request["targets"])
-        print(f"target {target + 1} of {request['targets']}", flush=True)
+        progress(f"target {target + 1} of {request['targets']}")
         for name in request["attacks"]:
             row: dict[str, Any] = {"attack": name, "target": target, "scores": [], "judged": [], "seconds": 0.0}
             row["error"] = ""
@@ -90,6 +91,11 @@ def attack_rows(request: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ite
             except Exception as error:
                 row["error"] = f"{type(error).__name__}: {error}"
             yield row
+
+
+def progress(text: str) -> None:
+    """A line that LeakGauge shows; whatever else comes out of this process it drops."""
+    print(f"progress: {text}", file=sys.stderr, flush=True)
 
 
 def number(value: Any) -> float | str:

@@ -91,7 +91,7 @@ def test_ghost_clipping_releases_the_same_as_hooks() -> None:
 def test_statistics_from_stored_projections_equal_those_on_line(tmp_path) -> None:
     run = train(store=tmp_path / "projections.npy")
     assert (tmp_path / "projections.npy").stat().st_size < 4 * STEPS * CANARIES + 200
-    for statistic in ("sum", "max", "llr"):
+    for statistic in ("sum", "max", "llr", "llr-measured"):
         again = replace(ATTACK, statistic=statistic).score(run.transcript.projections(), run.transcript.records)
         # float32 on disk.
         np.testing.assert_allclose(again.values, run.transcript.scores[statistic], atol=1e-4)
