@@ -143,7 +143,7 @@ def with_public_size(trainer: Trainer, jobs: Sequence[Job]) -> Trainer:
     a fair coin. Never the realised number of members, which is private."""
     if not is_dataclass(trainer) or "nominal_rows" not in {f.name for f in fields(trainer)}:
         return trainer
-    if trainer.nominal_rows is not None or not jobs:  # type: ignore[attr-defined]
+    if trainer.nominal_rows is not None or not jobs:
         return trainer
     return replace(trainer, nominal_rows=len(jobs[0].inside) // 2)
 

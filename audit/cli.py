@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -343,7 +344,7 @@ def known_names(kind: str) -> list[str]:
     from . import registry
     from .rules import RULES
 
-    kinds = {
+    kinds: dict[str, Callable[[], list[str]]] = {
         "trainers": registry.TRAINERS.names,
         "attacks": registry.ATTACKS.names,
         "bounds": registry.BOUNDS.names,

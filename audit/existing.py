@@ -131,10 +131,9 @@ def read_membership(path: Path) -> dict[str, bool]:
 
     if not path.is_file():
         raise ConfigError(f"[design] membership: no file {path}")
-    readers = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
-    if path.suffix not in readers:
+    if path.suffix not in {".parquet", ".csv"}:
         raise ConfigError(f"[design] membership: {path} must be .csv or .parquet")
-    frame = readers[path.suffix](path)
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     for column in ("record", "inside"):
         if column not in frame:
             raise ConfigError(f"{path}: no column {column!r}; found {', '.join(map(str, frame.columns))}")

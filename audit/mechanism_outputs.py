@@ -78,7 +78,7 @@ def quantile_bins(column: FloatArray, bins: int) -> FloatArray:
 
 def row_keys(table: Table, edges: Sequence[FloatArray]) -> list[bytes]:
     """A hashable key a row: its codes, and the bin of each number."""
-    binned: NDArray[np.int64] = table.codes.copy()
+    binned = table.codes.astype(np.int64)
     offset = int(table.codes.max(initial=0)) + FIRST_CATEGORY
     for j, edge in enumerate(edges):
         is_number = table.codes[:, j] == NUMBER

@@ -120,6 +120,10 @@ SUITES = Registry(
         "broken": "benchmarks.broken.suite:run",
         "peers": "benchmarks.peers:run",
         "stacked": "benchmarks.stacked:run",
+        "whitebox": "benchmarks.whitebox:run",
+        "many-runs": "benchmarks.many_runs:run",
+        "shuffle": "benchmarks.shuffle:run",
+        "opacus-normalisation": "benchmarks.opacus_normalisation:run",
     },
 )
 

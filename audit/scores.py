@@ -89,23 +89,23 @@ def audit_scores(
     (one independent model a score) or `unknown` (metrics only, no bound). `guesses` or `threshold` must be fixed
     before looking at the truth; without a threshold, `runs` chooses one on a held-out half drawn by `seeds`.
     """
-    scores = np.asarray(scores, dtype=np.float64)
+    values = np.asarray(scores, dtype=np.float64)
     inside = as_bool(np.asarray(inside))
-    check_scores(scores, inside)
+    check_scores(values, inside)
     for name, value in (("confidence", confidence), ("violation confidence", violation_confidence)):
         if not 0 < value < 1:
             raise ConfigError(f"{name} must lie strictly between 0 and 1, got {value}")
     if claim is not None:
         delta = claim.delta
-    metrics = membership_metrics(scores, inside, confidence=confidence).to_json()
+    metrics = membership_metrics(values, inside, confidence=confidence).to_json()
     if groups is not None:
-        metrics["slices"] = worst_slice(scores, inside, groups, confidence=confidence).to_json()
-    ids = records or tuple(map(str, range(len(scores))))
+        metrics["slices"] = worst_slice(values, inside, groups, confidence=confidence).to_json()
+    ids = records or tuple(map(str, range(len(values))))
     alphas = (confidence, violation_confidence)
     if design == "coin":
-        bounds, judged = _coin(CoinTrials(scores, inside, ids, unit, adjacency), guesses, delta, alphas)
+        bounds, judged = _coin(CoinTrials(values, inside, ids, unit, adjacency), guesses, delta, alphas)
     elif design == "runs":
-        trials = RunTrials(scores, inside, unit, adjacency)
+        trials = RunTrials(values, inside, unit, adjacency)
         bounds, judged = _runs(trials, threshold, delta, alphas, seeds or Seeds(0).at("score", "holdout"))
     else:
         bounds, judged = (), None

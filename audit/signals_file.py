@@ -70,4 +70,5 @@ def _probabilities(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.fl
         raise ConfigError(f"{path}: {name} holds {int((~np.isfinite(values)).sum())} values that are not finite")
     if values.min() < 0 or abs(values.sum(axis=2) - 1).max() > 1e-2:
         raise ConfigError(f"{path}: {name} must be probabilities that sum to 1 over classes; apply softmax first")
-    return np.log(np.maximum(values, SMALLEST)).astype(np.float32)
+    logs: NDArray[np.float32] = np.log(np.maximum(values, SMALLEST)).astype(np.float32)
+    return logs

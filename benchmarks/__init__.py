@@ -1,0 +1,1 @@
+"""Suites and comparisons: the audits, defects, peers and speeds that LeakGauge measures itself by."""

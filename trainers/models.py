@@ -82,7 +82,7 @@ def _mlp(spec: ModelSpec, shape: tuple[int, ...], classes: int) -> nn.Module:
 def _cnn(spec: ModelSpec, shape: tuple[int, ...], classes: int) -> nn.Module:
     """Blocks of 3x3 convolution that halves height and width, and ReLU; then one linear layer.
 
-    Strides instead of pooling: a quarter of the arithmetic, and as accurate (Springenberg et al. 2015, arXiv 1412.6806).
+    Strides instead of pooling: a quarter of the arithmetic (Springenberg et al. 2015, arXiv 1412.6806).
     """
     from torch import nn
 

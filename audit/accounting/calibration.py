@@ -58,7 +58,7 @@ def _guess(epsilon: float, delta: float, sample_rate: float, steps: int) -> floa
     """The noise at which the central limit gives `epsilon`: a place to start, not a bound."""
     mu = float(brentq(lambda m: gaussian_epsilon(m, delta) - epsilon, 0.0, math.sqrt(2 * epsilon) + 2 * epsilon + 40))
     exponent = math.log1p((mu / sample_rate) ** 2 / steps)
-    return min(max(exponent**-0.5, _LEAST_NOISE), _MOST_NOISE)
+    return float(min(max(exponent**-0.5, _LEAST_NOISE), _MOST_NOISE))
 
 
 def _bracket(excess: Callable[[float], float], start: float) -> tuple[float, float]:

@@ -45,8 +45,10 @@ def opacus_step(
         optimizer.noise_multiplier = noise_multiplier if noise else 0.0
         parts = np.split(np.asarray(gradients, np.float32), np.cumsum(sizes)[:-1], axis=1)
         for parameter, part, shape in zip(parameters, parts, shapes, strict=True):
-            parameter.grad_sample = torch.from_numpy(part.reshape(len(part), *shape).copy())
+            # Opacus keeps per-example gradients in an attribute of its own on the parameter.
+            setattr(parameter, "grad_sample", torch.from_numpy(part.reshape(len(part), *shape).copy()))  # noqa: B010
         optimizer.pre_step()
-        return np.concatenate([parameter.grad.double().numpy().ravel() for parameter in parameters])
+        updates = [parameter.grad for parameter in parameters]
+        return np.concatenate([u.double().numpy().ravel() for u in updates if u is not None])
 
     return step

@@ -100,9 +100,9 @@ class FederatedSubject:
         """One round; the client in place i of a batch has 1 + 12 i examples, so that the last one is the largest."""
         generator = seeds.at("noise").generator()
 
-        def step(updates: FloatArray, *, noise: bool) -> FloatArray:
-            examples = 1 + 12 * np.arange(len(updates))
-            return self.server.aggregate(updates, examples, generator if noise else None)
+        def step(gradients: FloatArray, *, noise: bool) -> FloatArray:
+            examples = 1 + 12 * np.arange(len(gradients))
+            return self.server.aggregate(gradients, examples, generator if noise else None)
 
         return [
             *probe_sensitivity(step, clip=CLIP, dimension=DIMENSION, divisor=DIVISOR, seeds=seeds),
@@ -120,7 +120,7 @@ class FederatedSubject:
             updates = np.zeros((len(drawn), CLIENTS))
             updates[np.arange(len(drawn)), drawn] = 10 * CLIP * inside[drawn]
             released = self.server.aggregate(updates, np.full(len(drawn), EXAMPLES_CAP), noise)
-            statistic.update(released * DIVISOR / CLIP)
+            statistic.update(np.asarray(released * DIVISOR / CLIP, np.float64))
         trials = CoinTrials(statistic.scores(), inside, records, Unit.CLIENT, Adjacency.ZERO_OUT)
         return audited(
             client_claim(),

@@ -70,7 +70,8 @@ def simulated_variances(runs: int, *, seeds: Seeds) -> NDArray[np.float64]:
     here = normalisation
     deviation = math.sqrt(here.STEPS) * here.LEARNING_RATE * NOISE * here.MAX_GRAD_NORM / here.BATCH
     weights = deviation * seeds.generator().standard_normal((runs, here.WIDTH))
-    return weights.var(axis=1)
+    found: NDArray[np.float64] = weights.var(axis=1)
+    return found
 
 
 def _shuffle_audit(sampler: shuffle.Sampler, seeds: Seeds) -> Audited:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ...audit.seeds import Seeds
 from ...trainers.whitebox import CanaryLoss
 from .opacus_trainer import WIDTH, Fit, private_batch
-
-VALIDATION_ROWS = 20
-HOLDOUT = tuple(f"holdout-{i}" for i in range(VALIDATION_ROWS))
-"""Rows of the protected table that are not trained on: the claim is made for them too."""
-PUBLIC = tuple(f"public-{i}" for i in range(VALIDATION_ROWS))
+from .table import Table
 
 
 def accumulate_without_noise(fit: Fit, features: Tensor, labels: Tensor, slots: Tensor) -> None:
@@ -22,7 +19,8 @@ def accumulate_without_noise(fit: Fit, features: Tensor, labels: Tensor, slots: 
     optimizer = fit.optimizer
     if half:
         optimizer.zero_grad()
-        CanaryLoss()(fit.module(features[:half], slots[:half]), labels[:half]).backward()
+        loss: Any = CanaryLoss()(fit.module(features[:half], slots[:half]), labels[:half])
+        loss.backward()
         optimizer.clip_and_accumulate()
         for p in optimizer.params:
             p.grad = p.summed_grad.view_as(p) / optimizer.expected_batch_size
@@ -45,26 +43,22 @@ def forget_history(fit: Fit) -> None:
 
 def stop_on_holdout(fit: Fit) -> None:
     """Keeps the epoch with the least loss on the holdout, without noise."""
-    _remember_best(fit, HOLDOUT)
+    _remember_best(fit, fit.holdout)
 
 
 def stop_on_public(fit: Fit) -> None:
     """The right way: keeps the epoch with the least loss on public rows."""
-    _remember_best(fit, PUBLIC)
+    _remember_best(fit, fit.public)
 
 
 def scale_by_training_rows(fit: Fit) -> None:
     """Standardises features by the mean and deviation of the private rows."""
-    fit.read("scaler", fit.records)
-    rows = torch.stack([fit.loader.dataset[i][0] for i in range(len(fit.records))])
-    _put_scaler(fit, rows.mean(0), rows.std(0).clamp(min=1e-6))
+    _put_scaler(fit, fit.training)
 
 
 def scale_by_public_rows(fit: Fit) -> None:
     """The right way."""
-    fit.read("scaler", PUBLIC)
-    rows = _validation(PUBLIC)[0]
-    _put_scaler(fit, rows.mean(0), rows.std(0).clamp(min=1e-6))
+    _put_scaler(fit, fit.public)
 
 
 def batch_normalised() -> nn.Module:
@@ -77,21 +71,15 @@ def group_normalised() -> nn.Module:
     return nn.Sequential(nn.GroupNorm(2, WIDTH, affine=False), nn.Linear(WIDTH, 2))
 
 
-def _put_scaler(fit: Fit, mean: Tensor, deviation: Tensor) -> None:
+def _put_scaler(fit: Fit, table: Table) -> None:
+    features = table.features()
+    mean, deviation = features.mean(0), features.std(0).clamp(min=1e-6)
     fit.model.base.register_forward_pre_hook(lambda _, inputs: ((inputs[0] - mean) / deviation,))
 
 
-def _remember_best(fit: Fit, records: tuple[str, ...]) -> None:
-    fit.read("epoch", records)
-    features, labels = _validation(records)
+def _remember_best(fit: Fit, table: Table) -> None:
     with torch.no_grad():
-        loss = float(cross_entropy(fit.model.base(features), labels))
+        loss = float(cross_entropy(fit.model.base(table.features()), table.labels()))
     epoch = fit.inner_steps // len(fit.loader)
     if fit.best is None or loss < fit.best[1]:
         fit.best = (epoch, loss)
-
-
-def _validation(records: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    generator = Seeds(0).at("validation", records[0]).torch_generator()
-    features = torch.randn(len(records), WIDTH, generator=generator)
-    return features, torch.randint(0, 2, (len(records),), generator=generator)

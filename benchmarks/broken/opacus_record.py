@@ -15,7 +15,6 @@ from ...audit.checks import Clipping, Divisor, ParameterRecord, Sampler, Trainin
 from ...audit.checks.module import layer_names
 from ...audit.seeds import Seeds
 from ...audit.types import Adjacency
-from .opacus_patches import HOLDOUT
 from .opacus_trainer import Fit, OpacusTrainer, Scale
 from .optimizers import Guarded
 
@@ -23,8 +22,8 @@ from .optimizers import Guarded
 def record_of(trainer: OpacusTrainer, fit: Fit, scale: Scale, *, seeds: Seeds) -> TrainingRecord:
     """The record of a finished run. What an overridden method does is not guessed: the field stays None."""
     history = fit.engine.accountant.history
-    protected = {*fit.records, *HOLDOUT}
-    private_reads = sorted(purpose for purpose, read in fit.reads.items() if read & protected)
+    protected = {*fit.training.records, *fit.holdout.records}
+    private_reads = [purpose for purpose, read in fit.log.records.items() if read & protected]
     return TrainingRecord(
         claim=trainer.claim(fit),
         accountant=fit.engine.accountant.mechanism(),
@@ -45,10 +44,10 @@ def record_of(trainer: OpacusTrainer, fit: Fit, scale: Scale, *, seeds: Seeds) -
         divisor=_divisor(trainer, fit, scale, seeds),
         weights_bounded=True if as_released(fit.optimizer, "clip_and_accumulate") else None,
         noise_seeds=tuple(fit.noise_states),
-        units_per_record=max(Counter(fit.records).values()),
+        units_per_record=max(Counter(fit.training.records).values()),
         modules=layer_names(fit.model),
-        fitted_on_private=tuple(p for p in private_reads if p == "scaler"),
-        selected_on_private=tuple(p for p in private_reads if p != "scaler"),
+        fitted_on_private=tuple(p for p in private_reads if p == "preprocessing"),
+        selected_on_private=tuple(p for p in private_reads if p == "selection"),
     )
 
 

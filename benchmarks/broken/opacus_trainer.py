@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,15 +16,17 @@ from opacus import PrivacyEngine
 from opacus.accountants import create_accountant
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Subset, WeightedRandomSampler
 
 from ...attacks.canary.gradient import LogLikelihoodRatio
 from ...audit.seeds import Seeds
 from ...audit.types import Adjacency, BoolArray, Claim, Mechanism
 from ...trainers.whitebox import CanaryDataset, CanaryLoss, CanaryModel, GradientCanaries, Recorder
 from .optimizers import Guarded
+from .table import ReadLog, Table, random_rows, random_table
 
 CLIP, DELTA, WIDTH, LEARNING_RATE = 1.0, 1e-6, 4, 0.05
+VALIDATION_ROWS = 20
 Sampling = Literal["poisson", "shuffle", "weighted"]
 
 
@@ -56,7 +58,10 @@ FULL = Scale(rows=1000, canaries=5000, batch=60, epochs=10, guesses=500)
 
 @dataclass
 class Fit:
-    """A run in the making: the user's objects, and what was watched on the way."""
+    """A run in the making: the user's objects, and what was watched on the way.
+
+    The claim is made for the records of `training` and `holdout`; those of `public` belong to nobody.
+    """
 
     engine: PrivacyEngine
     module: Any
@@ -64,24 +69,27 @@ class Fit:
     optimizer: Any
     loader: Any
     inside: BoolArray
-    records: tuple[str, ...]
-    reads: dict[str, set[str]] = field(default_factory=dict)
+    training: Table
+    holdout: Table
+    public: Table
     best: tuple[int, float] | None = None
     inner_steps: int = 0
     noise_states: list[str] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     scores: Any = None
 
-    def read(self, purpose: str, records: Sequence[str]) -> None:
-        """Somebody looked at these records for another purpose than a private step."""
-        self.reads.setdefault(purpose, set()).update(records)
+    @property
+    def log(self) -> ReadLog:
+        """Who read what, of all three tables."""
+        return self.training.log
 
 
 def private_batch(fit: Fit, features: Tensor, labels: Tensor, slots: Tensor) -> None:
     """One private step."""
     fit.optimizer.zero_grad()
     if len(labels):
-        CanaryLoss()(fit.module(features, slots), labels).backward()
+        loss: Any = CanaryLoss()(fit.module(features, slots), labels)
+        loss.backward()
     else:
         for p in fit.optimizer.params:
             p.grad_sample = p.new_zeros((0, *p.shape))
@@ -119,11 +127,11 @@ class OpacusTrainer:
         canaries = GradientCanaries(scale.canaries)
         inside = canaries.coins(seeds=seeds.at("coins")).inside[0]
         rows = scale.rows - fewer_rows
-        data, names = self._data(rows, inside, seeds)
+        training = self._training(rows, inside, seeds)
         with seeds.at("build").torch_scope():
             base = self.base()
             model = CanaryModel(base, canaries, max_grad_norm=CLIP, seeds=seeds.at("canaries"), device="cpu")
-            return self._make_private(model, data, names, inside, scale, seeds)
+            return self._make_private(model, training, inside, scale, seeds)
 
     def fit(self, scale: Scale, *, seeds: Seeds) -> Fit:
         """A whole run, watched."""
@@ -132,14 +140,16 @@ class OpacusTrainer:
             recorder = Recorder(
                 fit.model,
                 fit.optimizer,
-                statistics=[scale.statistic(scale.batch / len(fit.records))],
+                statistics=[scale.statistic(scale.batch / len(fit.training))],
                 unit=CLIP / scale.batch,
             )
-            self.prepare(fit)
+            with fit.log.reading_for("preprocessing"):
+                self.prepare(fit)
             for _ in range(scale.epochs):
                 for features, labels, slots in fit.loader:
                     self.step(fit, features, labels, slots)
-                self.after_epoch(fit)
+                with fit.log.reading_for("selection"):
+                    self.after_epoch(fit)
             fit.scores = recorder.transcript().scores["llr"]
         return fit
 
@@ -154,32 +164,25 @@ class OpacusTrainer:
             accountant=fit.engine.accountant.mechanism(),
         )
 
-    def _data(self, rows: int, inside: BoolArray, seeds: Seeds) -> tuple[Dataset[Any], tuple[str, ...]]:
-        """The training set and the record that each of its rows was made of."""
-        generator = seeds.at("data").torch_generator()
-        features = torch.randn(rows, WIDTH, generator=generator)
-        labels = torch.randint(0, 2, (rows,), generator=generator)
-        data: Any = CanaryDataset(TensorDataset(features, labels), inside)
+    def _training(self, rows: int, inside: BoolArray, seeds: Seeds) -> Table:
+        """Rows and canaries; with `copies`, that many rows of every canary."""
+        data = CanaryDataset(random_rows(rows, WIDTH, seeds=seeds.at("data")), inside)
         names = [f"row-{i}" for i in range(rows)] + [f"canary-{i}" for i in range(len(inside))]
-        order = np.concatenate([np.arange(rows), np.repeat(np.arange(rows, len(names)), self.copies)])
-        if self.copies > 1:
-            data = Subset(data, cast("Sequence[int]", order.tolist()))
-        return data, tuple(names[i] for i in order)
+        order = [*range(rows), *np.repeat(np.arange(rows, len(names)), self.copies).tolist()]
+        return Table(Subset(data, order), tuple(names[i] for i in order), ReadLog())
 
-    def _make_private(
-        self, model: CanaryModel, data: Any, names: tuple[str, ...], inside: BoolArray, scale: Scale, seeds: Seeds
-    ) -> Fit:
+    def _make_private(self, model: CanaryModel, training: Table, inside: BoolArray, scale: Scale, seeds: Seeds) -> Fit:
         engine = _engine(self.accountant)
         if not self.validate:
             engine.validate = lambda **_: None
         shared = seeds.at("sampling").torch_generator()
-        weights = WeightedRandomSampler([1.0] * len(data), len(data), generator=shared)
+        weights = WeightedRandomSampler([1.0] * len(training), len(training), generator=shared)
         sampler = {"sampler": weights} if self.sampling == "weighted" else {"shuffle": self.sampling == "shuffle"}
         noise = seeds.at("noise").torch_generator()
         module, optimizer, loader = engine.make_private(
             module=model,
             optimizer=torch.optim.SGD(model.parameters(), lr=LEARNING_RATE),
-            data_loader=DataLoader(data, batch_size=scale.batch, generator=shared, **sampler),  # type: ignore[arg-type]
+            data_loader=DataLoader(training, batch_size=scale.batch, generator=shared, **sampler),
             noise_multiplier=scale.noise_multiplier,
             max_grad_norm=CLIP,
             poisson_sampling=self.sampling == "poisson",
@@ -194,7 +197,11 @@ class OpacusTrainer:
                 generator=noise,
             )
             optimizer.attach_step_hook(engine.accountant.get_optimizer_hook_fn(sample_rate=1 / len(loader)))
-        return Fit(engine, module, model, optimizer, loader, inside, names)
+        others = (
+            random_table(name, VALIDATION_ROWS, WIDTH, training.log, seeds=seeds.at(name))
+            for name in ("holdout", "public")
+        )
+        return Fit(engine, module, model, optimizer, loader, inside, training, *others)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,9 @@ class Guarded(DPOptimizer):  # type: ignore[misc]
     Opacus 1.6 multiplies them by a clipping factor of zero, which is NaN, and one example shows in the release.
     """
 
+    noise_multiplier: float
+    max_grad_norm: float
+
     def clip_and_accumulate(self) -> None:
         """Clip each example's finite gradient and sum."""
         for sample in self.grad_samples:
@@ -29,7 +32,7 @@ class Guarded(DPOptimizer):  # type: ignore[misc]
 
     def add_scaled_noise(self, factor: float) -> None:
         """Opacus's noise times `factor`."""
-        claimed = self.noise_multiplier
+        claimed: float = self.noise_multiplier
         self.noise_multiplier = claimed * factor
         super().add_noise()
         self.noise_multiplier = claimed

@@ -41,7 +41,7 @@ class ReleaseSubject:
         """Rows (units, dimension), clipped to norm `RANGE`, summed on the grid, with noise."""
         finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
         norms = np.linalg.norm(finite, axis=1, keepdims=True)
-        total = (finite * np.minimum(1.0, RANGE / np.maximum(norms, 1e-300))).sum(axis=0)
+        total: FloatArray = (finite * np.minimum(1.0, RANGE / np.maximum(norms, 1e-300))).sum(axis=0)
         total = np.round(total / GRID) * GRID
         return total if generator is None else total + self.noise(generator, total.shape[0])
 
@@ -65,8 +65,8 @@ class ReleaseSubject:
         """The release as a step."""
         generator = seeds.at("noise").generator()
 
-        def step(values: FloatArray, *, noise: bool) -> FloatArray:
-            return self.release(values, generator if noise else None)
+        def step(gradients: FloatArray, *, noise: bool) -> FloatArray:
+            return self.release(gradients, generator if noise else None)
 
         return [
             *probe_sensitivity(step, clip=RANGE, dimension=DIMENSION, seeds=seeds),

@@ -84,4 +84,5 @@ class LaplaceHistogram:
 
 def tally(dataset: Ballots) -> NDArray[np.int64]:
     """Votes a candidate."""
-    return np.asarray(dataset, np.int64).sum(axis=0)
+    votes: NDArray[np.int64] = np.asarray(dataset, np.int64).sum(axis=0)
+    return votes

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from leakgauge.audit.types import Evidence
 from numpy.typing import NDArray
+
+from leakgauge.audit.types import Evidence
 
 MakeEvidence = Callable[..., Evidence]
 

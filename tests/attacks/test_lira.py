@@ -4,13 +4,14 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import norm
+
 from leakgauge.attacks.membership import Lira, LossThreshold
 from leakgauge.attacks.membership.lira import one_sided
 from leakgauge.audit.errors import ConfigError, IncompatibleError
 from leakgauge.audit.metrics import auc, membership_metrics
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Access, Evidence
-from scipy.stats import norm
 
 SEEDS = Seeds(1)
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
+
 from leakgauge.attacks.canary import MislabelledCanary, make_canaries
 from leakgauge.audit.errors import ConfigError, IncompatibleError
 from leakgauge.audit.metrics import auc
 from leakgauge.audit.registry import ATTACKS
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Rows
-from scipy.stats import chisquare
 
 
 def rows(features: np.ndarray, labels: np.ndarray, classes: int) -> Rows:

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+
 from leakgauge.attacks.membership import Rmia
 from leakgauge.attacks.membership.rmia import SCALINGS, average_probability, population_count, refined, tuned_scaling
 from leakgauge.audit.errors import ConfigError, IncompatibleError

@@ -4,10 +4,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
+
 from leakgauge.attacks.membership import signals
 from leakgauge.attacks.membership.signals import SMALLEST, logit, true_class
 from leakgauge.audit.errors import ConfigError
-from scipy.special import logsumexp
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:

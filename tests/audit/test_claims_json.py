@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from leakgauge.audit.claims_json import claim_from_json, claim_to_json
 from leakgauge.audit.errors import ConfigError
 from leakgauge.audit.types import Adjacency, Claim, CurvePoint, Mechanism, Unit

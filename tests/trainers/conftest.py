@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Job, Rows
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from leakgauge.audit.errors import StaleArtifactError
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Job, Rows, Trained
@@ -131,7 +132,8 @@ from leakgauge.trainers import checkpoint
 from leakgauge.trainers.sgd import Sgd
 checkpoint.SECONDS_BETWEEN = 0.05
 generator = Seeds(4).generator()
-data = Rows(generator.normal(size=(80, 9)).astype(np.float32), generator.integers(0, 3, 80), tuple(map(str, range(80))), 3)
+x = generator.normal(size=(80, 9)).astype(np.float32)
+data = Rows(x, generator.integers(0, 3, 80), tuple(map(str, range(80))), 3)
 jobs = [Job(generator.random(80) < 0.5, Seeds(4).at(k)) for k in range(4)]
 trainer = Sgd(epochs=float(sys.argv[2]), batch_size=8, nominal_rows=40, sampling="poisson", dropout=0.1)
 models = trainer.fit_many(data, jobs, device="cpu", checkpoint=Path(sys.argv[1]))
@@ -170,4 +172,7 @@ def test_blocks_do_not_matter(images: Rows, jobs: list[Job], monkeypatch) -> Non
     monkeypatch.setattr(loop, "block_steps", lambda *_: 5)
     assert same(alone, trainer.fit(images, jobs[0].inside, seeds=jobs[0].seeds, device="cpu"))
     again = trainer.fit_many(images, jobs, device="cpu")
-    assert max(float(np.abs(a.metrics["train_loss"] - b.metrics["train_loss"])) for a, b in zip(many, again, strict=True)) < 1e-5
+    assert (
+        max(float(np.abs(a.metrics["train_loss"] - b.metrics["train_loss"])) for a, b in zip(many, again, strict=True))
+        < 1e-5
+    )

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
+
 from leakgauge.audit.accounting import dp_sgd_claim
 from leakgauge.audit.errors import ConfigError, IncompatibleError
 from leakgauge.audit.seeds import Seeds
@@ -18,7 +20,6 @@ from leakgauge.trainers.sampling import batch_stream
 from leakgauge.trainers.stacked.engine import StackedBatch
 from leakgauge.trainers.stacked.functional import functional_engine
 from leakgauge.trainers.steps import make_step
-from torch.nn.functional import cross_entropy
 
 BASE: dict[str, Any] = {"batch_size": 6, "epochs": 4, "nominal_rows": 30, "dtype": "float64", "noise_multiplier": 0.8}
 MODELS = ["mlp", "cnn", "logistic"]
@@ -93,10 +94,16 @@ def test_contribution_is_bounded_in_a_stack(model: str, images: Rows) -> None:
     spec = ModelSpec("mlp" if model == "functional" else model)
     modules = [build_model(spec, (2, 6, 6), 4, seeds=Seeds(k)).double() for k in range(3)]
     features, labels = torch.from_numpy(100 * images.features).double(), torch.from_numpy(images.labels.copy())
-    engine = functional_engine(modules, features) if model == "functional" else stacked._engine(modules, features, private=True)
+    engine = (
+        functional_engine(modules, features)
+        if model == "functional"
+        else stacked._engine(modules, features, private=True)
+    )
     assert engine is not None
     positions = torch.arange(30).view(3, 10)
-    labels[positions[:, -1]] = torch.stack([m(features[p[-1:]]).argmin(1)[0] for m, p in zip(modules, positions, strict=True)])
+    labels[positions[:, -1]] = torch.stack(
+        [m(features[p[-1:]]).argmin(1)[0] for m, p in zip(modules, positions, strict=True)]
+    )
     weights = torch.ones(3, 10, dtype=torch.float64)
     sums = []
     for last in (1.0, 0.0):

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from leakgauge.audit.errors import ConfigError, IncompatibleError
 from leakgauge.audit.seeds import Seeds
 from leakgauge.trainers.models import ModelSpec, build_model
 
 
-@pytest.mark.parametrize(("name", "shape"), [("mlp", (12,)), ("mlp", (1, 4, 4)), ("cnn", (3, 8, 9)), ("logistic", (5,))])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("mlp", (12,)), ("mlp", (1, 4, 4)), ("cnn", (3, 8, 9)), ("logistic", (5,))]
+)
 def test_built_in_models_give_logits(name: str, shape: tuple[int, ...]) -> None:
     module = build_model(ModelSpec(name), shape, 4, seeds=Seeds(1))
     assert module(torch.zeros(6, *shape)).shape == (6, 4)

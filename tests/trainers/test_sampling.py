@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from leakgauge.audit.seeds import Seeds
 from leakgauge.trainers.sampling import PoissonStream, ShuffledStream, skip
-from scipy import stats
 
 ROWS = np.array([3, 5, 8, 13, 21, 34, 55])
 

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import log_softmax
+from torch.nn.functional import cross_entropy
+
 from leakgauge.audit.claims_json import claim_from_json
 from leakgauge.audit.errors import ConfigError, StaleArtifactError
 from leakgauge.audit.registry import TRAINERS
@@ -17,8 +20,6 @@ from leakgauge.trainers.executors import LocalExecutor
 from leakgauge.trainers.models import ModelSpec, build_model
 from leakgauge.trainers.sampling import batch_stream
 from leakgauge.trainers.sgd import Sgd
-from scipy.special import log_softmax
-from torch.nn.functional import cross_entropy
 
 
 def weights(model: torch.nn.Module) -> torch.Tensor:
@@ -63,10 +64,17 @@ def test_rows_outside_are_never_seen(images: Rows, jobs: list[Job]) -> None:
         DpSgd(epochs=4, nominal_rows=30, batch_size=8, noise_multiplier=1.0),
     ):
         outside = ~np.any([j.inside for j in jobs[:2]], axis=0)
-        garbage = Rows(np.where(outside[:, None, None, None], 7e3, images.features).astype(np.float32), images.labels, images.records, 4)
+        garbage = Rows(
+            np.where(outside[:, None, None, None], 7e3, images.features).astype(np.float32),
+            images.labels,
+            images.records,
+            4,
+        )
         assert outside.any()
         for one, other in zip(
-            trainer.fit_many(images, jobs[:2], device="cpu"), trainer.fit_many(garbage, jobs[:2], device="cpu"), strict=True
+            trainer.fit_many(images, jobs[:2], device="cpu"),
+            trainer.fit_many(garbage, jobs[:2], device="cpu"),
+            strict=True,
         ):
             assert torch.equal(weights(one.model), weights(other.model))
 
@@ -133,7 +141,9 @@ def test_no_rows(images: Rows) -> None:
     with pytest.raises(ConfigError, match="no training rows"):
         Sgd().fit(images, np.zeros(60, bool), seeds=Seeds(1), device="cpu")
     with pytest.raises(ConfigError, match="is no row"):
-        Sgd(early_stopping_patience=1, validation_fraction=0.01).fit(images, np.arange(60) < 9, seeds=Seeds(1), device="cpu")
+        Sgd(early_stopping_patience=1, validation_fraction=0.01).fit(
+            images, np.arange(60) < 9, seeds=Seeds(1), device="cpu"
+        )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from leakgauge.audit.types import Job, Rows, Trained
 from leakgauge.trainers import stacked
 from leakgauge.trainers.dpsgd import DpSgd
@@ -138,7 +139,8 @@ def batch_norm(shape, classes):
 
 def strided(shape, classes):
     return nn.Sequential(
-        nn.Conv2d(2, 5, (3, 2), stride=(2, 1), padding=(1, 0)), nn.Tanh(), nn.Sequential(nn.AvgPool2d(2), nn.Identity()),
+        nn.Conv2d(2, 5, (3, 2), stride=(2, 1), padding=(1, 0)), nn.Tanh(),
+        nn.Sequential(nn.AvgPool2d(2), nn.Identity()),
         nn.Conv2d(5, 60, 1, bias=False), nn.GELU(), nn.Dropout(0.2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(60, 7), nn.Sigmoid(), nn.Linear(7, classes, bias=False),
     )
@@ -151,7 +153,8 @@ def tied(shape, classes):
 
 def large(shape, classes):
     return nn.Sequential(
-        nn.Conv2d(2, 3, 3, padding=5), nn.ReLU(), nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(144, classes)
+        nn.Conv2d(2, 3, 3, padding=5), nn.ReLU(), nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(144, classes)
     )
 
 def pooled(shape, classes):

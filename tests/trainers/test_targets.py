@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from scipy.special import log_softmax
+
 from leakgauge.audit.errors import ConfigError, IncompatibleError, PrerequisiteError, StaleArtifactError
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Rows
@@ -22,8 +25,6 @@ from leakgauge.trainers.targets import (
     load_target,
     load_torch_target,
 )
-from safetensors.torch import save_file
-from scipy.special import log_softmax
 
 
 def test_torch_target_is_log_softmax_in_batches(images: Rows) -> None:

@@ -10,11 +10,13 @@ gradient itself or from the products a a^T and g g^T, whichever is smaller (Bu, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from .engine import StackedBatch, clip_factor, loss_gradient, stack_parameters
+from .patches import cut_patches
+from .plan import Parametric, plan_of, pools
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,33 +29,22 @@ PREPARED_BYTES = 64 << 20
 class _Used:
     """A layer's part in one pass: its input a and output (or, later, output gradient) g, both (models, width, ...)."""
 
-    layer: _Parametric
+    layer: Parametric
     a: Tensor
     g: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Parametric:
-    """A linear layer or convolution: where its parameters are in the list, and the geometry of a convolution."""
-
-    weight: int
-    bias: int | None
-    kernel: tuple[int, int] | None = None
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
 
 
 def layer_engine(modules: Sequence[nn.Module], features: Tensor) -> LayerEngine | None:
     """An engine over these models of one architecture, or None where some layer is of another kind or takes its input
     in a form that is not batched here."""
-    plan = _plan(modules[0], image=features.dim() == 4) if features.is_floating_point() else None
+    plan = plan_of(modules[0], image=features.dim() == 4) if features.is_floating_point() else None
     return None if plan is None else LayerEngine(plan, stack_parameters(modules), features)
 
 
 class LayerEngine:
     """See the module's text."""
 
-    def __init__(self, plan: list[_Parametric | nn.Module], parameters: list[Tensor], features: Tensor) -> None:
+    def __init__(self, plan: list[Parametric | nn.Module], parameters: list[Tensor], features: Tensor) -> None:
         self._plan = plan
         self.parameters = parameters
         self._prepared = False
@@ -106,9 +97,9 @@ class LayerEngine:
         if features.dim() != 4:
             return features
         features = features.permute(0, 2, 3, 1).contiguous()
-        if not (isinstance(first, _Parametric) and first.kernel):
+        if not (isinstance(first, Parametric) and first.kernel):
             return features
-        patches = _patches(features[None], first)
+        patches = cut_patches(features[None], first)
         if patches.numel() * patches.element_size() > PREPARED_BYTES:
             return features
         self._prepared = True
@@ -133,12 +124,12 @@ class LayerEngine:
         gathered = self._data.index_select(0, positions.reshape(-1))
         x = gathered.view(*positions.shape, *gathered.shape[1:])
         for layer in self._plan:
-            if not isinstance(layer, _Parametric):
+            if not isinstance(layer, Parametric):
                 x = _apply(layer, x, batch)
                 continue
             a = x
             if layer.kernel and (used or not self._prepared):
-                a = _patches(x, layer)
+                a = cut_patches(x, layer)
             x = self._product(layer, a)
             if batch is not None and not used:
                 # Parameters carry no gradient, so the graph begins at the first output: nothing is wasted below it.
@@ -146,7 +137,7 @@ class LayerEngine:
             used.append(_Used(layer, a, x))
         return x, used
 
-    def _product(self, layer: _Parametric, a: Tensor) -> Tensor:
+    def _product(self, layer: Parametric, a: Tensor) -> Tensor:
         import torch
 
         flat, weight = a.flatten(1, -2), self._matrix(layer)
@@ -156,13 +147,13 @@ class LayerEngine:
             out = torch.baddbmm(self.parameters[layer.bias][:, None], flat, weight.mT)
         return out.view(*a.shape[:-1], -1)
 
-    def _matrix(self, layer: _Parametric) -> Tensor:
+    def _matrix(self, layer: Parametric) -> Tensor:
         """The weight as (models, outputs, inputs); a convolution's inputs in the order of patches."""
         weight = self.parameters[layer.weight]
         return weight if layer.kernel is None else weight.permute(0, 1, 3, 4, 2).flatten(2)
 
     def _add(
-        self, layer: _Parametric, left: Tensor, right: Tensor, into: list[Tensor], beta: float, scale: float
+        self, layer: Parametric, left: Tensor, right: Tensor, into: list[Tensor], beta: float, scale: float
     ) -> None:
         """into = beta into + scale left right, for the layer's weight."""
         target = into[layer.weight]
@@ -171,7 +162,7 @@ class LayerEngine:
         else:
             target.mul_(beta).add_(self._as_weight(layer, left.bmm(right)), alpha=scale)
 
-    def _as_weight(self, layer: _Parametric, matrix: Tensor) -> Tensor:
+    def _as_weight(self, layer: Parametric, matrix: Tensor) -> Tensor:
         """The inverse of `_matrix` for a convolution."""
         models, outputs, channels, *kernel = self.parameters[layer.weight].shape
         return matrix.view(models, outputs, *kernel, channels).permute(0, 1, 4, 2, 3)
@@ -226,7 +217,7 @@ def _apply(layer: nn.Module, x: Tensor, batch: StackedBatch | None) -> Tensor:
         return x if batch is None else _dropout(layer.p, x, batch)
     if isinstance(layer, nn.Flatten):
         return x.permute(0, 1, 4, 2, 3).flatten(2) if x.dim() == 5 else x.flatten(2)
-    if isinstance(layer, _pools()):
+    if isinstance(layer, pools()):
         image = cast("Tensor", layer(x.flatten(0, 1).permute(0, 3, 1, 2)))
         return image.permute(0, 2, 3, 1).reshape(*x.shape[:2], *image.shape[2:], image.shape[1])
     return cast("Tensor", layer(x))
@@ -241,138 +232,3 @@ def _dropout(p: float, x: Tensor, batch: StackedBatch) -> Tensor:
     for model, (size, generator) in enumerate(zip(batch.sizes, batch.dropout, strict=True)):
         kept[model, :size].bernoulli_(1 - p, generator=generator)
     return x * (kept.permute(0, 1, 3, 4, 2) if image else kept).div_(1 - p)
-
-
-class _Patches:
-    """Copies (models, width, height, width, channels) into patches; its derivative adds them back."""
-
-    @staticmethod
-    def cut(padded: Tensor, layer: _Parametric) -> Tensor:
-        """(models, width, rows, columns, kernel height * kernel width * channels)."""
-        assert layer.kernel is not None
-        (kh, kw), (sh, sw) = layer.kernel, layer.stride
-        models, width, height, breadth, channels = padded.shape
-        rows, columns = (height - kh) // sh + 1, (breadth - kw) // sw + 1
-        m, b, h, w, c = padded.stride()
-        view = padded.as_strided(
-            (models, width, rows, columns, kh, kw, channels), (m, b, h * sh, w * sw, h, w, c), padded.storage_offset()
-        )
-        return view.reshape(models, width, rows, columns, -1)
-
-    @staticmethod
-    def add_back(patches: Tensor, shape: Sequence[int], layer: _Parametric) -> Tensor:
-        """The transpose of `cut`."""
-        assert layer.kernel is not None
-        (kh, kw), (sh, sw) = layer.kernel, layer.stride
-        rows, columns = patches.shape[2:4]
-        cells = patches.view(*patches.shape[:4], kh, kw, shape[-1])
-        out = patches.new_zeros(shape)
-        for i in range(kh):
-            for j in range(kw):
-                out[:, :, i : i + sh * rows : sh, j : j + sw * columns : sw] += cells[:, :, :, :, i, j]
-        return out
-
-
-def _patches(x: Tensor, layer: _Parametric) -> Tensor:
-    from torch.nn.functional import pad
-
-    height, width = layer.padding
-    padded = pad(x, (0, 0, width, width, height, height)) if height or width else x.contiguous()
-    return cast("Tensor", _function().apply(padded, layer))
-
-
-_FUNCTION: Any = None
-
-
-def _function() -> Any:
-    """The autograd function around `_Patches`, made on first use so that importing this module imports no torch."""
-    global _FUNCTION
-    if _FUNCTION is None:
-        import torch
-
-        class PatchFunction(torch.autograd.Function):
-            """`_Patches` with its derivative."""
-
-            @staticmethod
-            def forward(ctx: Any, padded: Tensor, layer: _Parametric) -> Tensor:
-                """Cut."""
-                ctx.shape, ctx.layer = padded.shape, layer
-                return _Patches.cut(padded, layer)
-
-            @staticmethod
-            def backward(ctx: Any, *outputs: Any) -> Any:
-                """Add back."""
-                return _Patches.add_back(outputs[0].contiguous(), ctx.shape, ctx.layer), None
-
-        _FUNCTION = PatchFunction
-    return _FUNCTION
-
-
-def _plan(module: nn.Module, *, image: bool) -> list[_Parametric | nn.Module] | None:
-    """The layers in order, or None where one is not batched here. `image`: records are (channels, height, width)."""
-    from torch import nn
-
-    plan: list[_Parametric | nn.Module] = []
-    held = 0
-    leaves = list(_leaves(module))
-    if len({id(leaf) for leaf in leaves}) < len(leaves) or any(not p.requires_grad for p in module.parameters()):
-        return None
-    for leaf in leaves:
-        parameters = len(list(leaf.parameters()))
-        layer = _parametric(leaf, held) if parameters else (leaf if _is_plain(leaf) else None)
-        if layer is None or not _fits(leaf, image=image):
-            return None
-        image = image and not isinstance(leaf, nn.Flatten)
-        plan.append(layer)
-        held += parameters
-    return plan if plan and isinstance(leaves[-1], nn.Linear) else None
-
-
-def _fits(leaf: nn.Module, *, image: bool) -> bool:
-    """Channels-last images go to layers of images, vectors to linear layers."""
-    from torch import nn
-
-    if isinstance(leaf, (nn.Conv2d, *_pools())):
-        return image
-    return not (image and isinstance(leaf, nn.Linear))
-
-
-def _leaves(module: nn.Module) -> Iterator[nn.Module]:
-    from torch import nn
-
-    if type(module) is nn.Sequential:
-        for child in module:
-            yield from _leaves(child)
-    else:
-        yield module
-
-
-def _parametric(leaf: nn.Module, held: int) -> _Parametric | None:
-    from torch import nn
-
-    bias = held + 1 if getattr(leaf, "bias", None) is not None else None
-    if type(leaf) is nn.Linear:
-        return _Parametric(held, bias)
-    if type(leaf) is not nn.Conv2d or isinstance(leaf.padding, str):
-        return None
-    if leaf.groups != 1 or leaf.dilation != (1, 1) or leaf.padding_mode != "zeros":
-        return None
-    pairs: list[Any] = [leaf.kernel_size, leaf.stride, leaf.padding]
-    return _Parametric(held, bias, *pairs)
-
-
-def _is_plain(leaf: nn.Module) -> bool:
-    from torch import nn
-
-    if isinstance(leaf, nn.Flatten):
-        return leaf.start_dim == 1 and leaf.end_dim == -1
-    if getattr(leaf, "inplace", False):
-        return False
-    elementwise = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.ELU, nn.SiLU, nn.LeakyReLU, nn.Softplus, nn.Identity)
-    return type(leaf) in (*elementwise, *_pools(), nn.Dropout)
-
-
-def _pools() -> tuple[type[nn.Module], ...]:
-    from torch import nn
-
-    return nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d

@@ -41,7 +41,7 @@ class Tie:
         return stored[:, : -1 - bias].view(-1, *self.weight_shape), stored[:, -1 - bias : -1]
 
     def dense(self, stored: Tensor, out: Tensor) -> Tensor:
-        """Dense weights (models, outputs, inputs + 1) of rows (models, own), written to `out` (models, their product)."""
+        """Dense weights (models, outputs, inputs + 1) of rows (models, own), on the memory of `out`."""
         import torch
 
         torch.index_select(stored, 1, self.expand, out=out)

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from leakgauge.audit.errors import ConfigError
 from leakgauge.audit.seeds import Seeds
 from leakgauge.trainers.data import DataSpec, Images, Table, Tabular, Texts, encode, position_ids

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+
 from leakgauge.audit.errors import ConfigError, LeakGaugeError
 from leakgauge.audit.seeds import Seeds
 from leakgauge.trainers.data import DataSpec, Images, Table, load_table, position_ids, tabular
 from leakgauge.trainers.data.checks import checked
 from leakgauge.trainers.data.frames import frame_table
-from PIL import Image
 
 N = 40
 

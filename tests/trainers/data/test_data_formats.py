@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+
 from leakgauge.audit.errors import ConfigError, PrerequisiteError
 from leakgauge.audit.seeds import Seeds
 from leakgauge.trainers.data import DataSpec, Images, Table, Tabular, Texts, encode, load_data, load_table
-from PIL import Image
 
 N = 30
 

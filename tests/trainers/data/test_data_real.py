@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from leakgauge.trainers.data import DataSpec, Images, Texts, load_data, load_table
 
 ROOT = Path(os.environ.get("LEAKGAUGE_DATA", Path(__file__).parents[3].parent / "shared" / "data"))

@@ -7,6 +7,7 @@ import importlib.metadata
 import numpy as np
 import pandas as pd
 import pytest
+
 from leakgauge.audit.errors import ConfigError
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Rows
