@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import StaleArtifactError
 from .plugs import identity_of
 from .progress import Reporter
 from .seeds import Seeds
@@ -80,7 +81,15 @@ class Bank:
             return
         checkpoint.mkdir(parents=True, exist_ok=True)
         with self.reporter.step("train"):
-            trained = self._fit(trainer, [job for job, _ in block], checkpoint, label)
+            jobs = [job for job, _ in block]
+            try:
+                trained = self._fit(trainer, jobs, checkpoint, label)
+            except StaleArtifactError:
+                # Begun by another version of the trainer: of no use to this one, and nothing else is lost with it.
+                self.reporter.say(f"  {label}: a checkpoint of another version is discarded")
+                shutil.rmtree(checkpoint)
+                checkpoint.mkdir()
+                trained = self._fit(trainer, jobs, checkpoint, label)
             for (_, inputs), key, model in zip(block, keys, trained, strict=True):
                 self._keep(trainer, key, inputs, model)
         self._log(keys, trained, checkpoint)

@@ -20,6 +20,8 @@ REPORTED, JUDGED = 0.05, 0.001
 
 LEAST_TRIALS = 200
 THOROUGH_TRIALS = 100_000
+MOST_POWER_TRIALS = 2000
+"""A median needs no more, and 10000 canaries an audit fill the memory."""
 
 _CELLS, _THOROUGH_CELLS = 136, 274
 
@@ -29,7 +31,7 @@ def run_selftest(*, trials: int, seeds: Seeds, thorough: bool = False, progress:
 
     Count bounds are enumerated exactly at both levels; the others are simulated with `trials` audits a cell at 0.05
     and, if `thorough`, with at least 100000 at 0.001. Power is measured with 1000 canaries, or, if `thorough`, with
-    100 to 10000. `progress` is called after each cell. Raises `ConfigError` for fewer than 200 trials.
+    100 to 10000, on at most 2000 audits a cell. `progress` is called after each cell. Raises `ConfigError` for fewer than 200 trials.
     """
     if trials < LEAST_TRIALS:
         raise ConfigError(f"selftest: trials must be at least {LEAST_TRIALS} to tell 5 % from more, got {trials}")
@@ -40,7 +42,8 @@ def run_selftest(*, trials: int, seeds: Seeds, thorough: bool = False, progress:
     for claim in _claim_cells(trials, seeds, thorough):
         false_claims.append(claim)
         progress(len(false_claims), max(planned, len(false_claims)))
-    for cell in power_cells((100, 1000, 5000, 10_000) if thorough else (1000,), trials, seeds.at("power")):
+    canaries = (100, 1000, 5000, 10_000) if thorough else (1000,)
+    for cell in power_cells(canaries, min(trials, MOST_POWER_TRIALS), seeds.at("power")):
         power.append(cell)
         progress(done := len(false_claims) + len(power), max(planned, done))
     return SelftestReport(

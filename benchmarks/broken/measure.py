@@ -44,7 +44,7 @@ class Outcome:
 
     @property
     def caught(self) -> bool:
-        """By the kind and the rule that the entry names; an audit must also have been able to object."""
+        """By the kind and the rule that the entry names."""
         return self.entry.rule in self.seen.objections(self.entry.catch)
 
     @property
@@ -112,12 +112,14 @@ def alarm_all(
     correct: Mapping[str, Callable[[], Subject]],
     *,
     audits: int,
+    real: int,
     checks: int,
     seeds: Seeds,
     say: Callable[[str], None],
 ) -> list[Alarms]:
-    """Every correct trainer: `checks` times all static checks and probes, one real audit, the rest simulated."""
-    return [_alarms(name, make(), audits, checks, seeds.at(name), say) for name, make in correct.items()]
+    """Every correct trainer: `checks` times all static checks and probes, `real` audits of the trainer itself, the
+    rest of `audits` by simulation of its law."""
+    return [_alarms(name, make(), audits, real, checks, seeds.at(name), say) for name, make in correct.items()]
 
 
 class Progress:
@@ -133,12 +135,14 @@ class Progress:
         print(f"[{self._done}/{self._steps}, about {left:.0f} s left] {text}", file=sys.stderr, flush=True)
 
 
-def _alarms(name: str, subject: Subject, audits: int, checks: int, seeds: Seeds, say: Callable[[str], None]) -> Alarms:
+def _alarms(
+    name: str, subject: Subject, audits: int, real: int, checks: int, seeds: Seeds, say: Callable[[str], None]
+) -> Alarms:
     started = time.process_time()
     static = [failures(subject.static(seeds=seeds.at("static", i))) for i in range(checks)]
     probe = [failures(subject.probe(seeds=seeds.at("probe", i))) for i in range(checks)]
-    seen = [subject.dynamic(seeds=seeds.at("real"))]
-    seen += [subject.again(seeds=seeds.at("again", i)) for i in range(audits - 1)]
+    seen = [subject.dynamic(seeds=seeds.at("real", i)) for i in range(real)]
+    seen += [subject.again(seeds=seeds.at("again", i)) for i in range(audits - real)]
     found = Alarms(
         name,
         audits=len(seen),

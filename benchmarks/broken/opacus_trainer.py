@@ -197,11 +197,11 @@ class OpacusTrainer:
                 generator=noise,
             )
             optimizer.attach_step_hook(engine.accountant.get_optimizer_hook_fn(sample_rate=1 / len(loader)))
-        others = (
+        holdout, public = (
             random_table(name, VALIDATION_ROWS, WIDTH, training.log, seeds=seeds.at(name))
             for name in ("holdout", "public")
         )
-        return Fit(engine, module, model, optimizer, loader, inside, training, *others)
+        return Fit(engine, module, model, optimizer, loader, inside, training, holdout, public)
 
 
 @contextlib.contextmanager

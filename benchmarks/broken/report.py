@@ -13,6 +13,8 @@ from .measure import Alarms, Outcome
 from .subject import CONFIDENCE, VIOLATION_CONFIDENCE, Kind
 
 Cells = list[str]
+WIDTH = 190
+"""Columns where there is no terminal to ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,8 @@ def print_tables(results: Results) -> None:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     for title, header, rows in (
         ("Deliberately broken", ZOO_HEADER, zoo_rows(results)),
         ("Correct", ALARM_HEADER, alarm_rows(results)),

@@ -15,8 +15,8 @@ from .measure import Progress, alarm_all, examine_all
 from .report import Results, markdown, print_tables
 
 ROOT = 20261121
-AUDITS, CHECKS = 32, 10
-"""Of each correct trainer: dynamic audits, and rounds of static checks and probes."""
+AUDITS, REAL, CHECKS = 40, 5, 10
+"""Of each correct trainer: dynamic audits, those of them on the trainer itself, rounds of static checks and probes."""
 
 
 def run(out: Path) -> int:
@@ -41,7 +41,7 @@ def measure() -> Results:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outcomes = examine_all(ZOO, seeds=seeds.at("zoo"), say=say)
-        alarms = alarm_all(CORRECT, audits=AUDITS, checks=CHECKS, seeds=seeds.at("correct"), say=say)
+        alarms = alarm_all(CORRECT, audits=AUDITS, real=REAL, checks=CHECKS, seeds=seeds.at("correct"), say=say)
         agreed = agreements(seeds=seeds.at("agreement"))
         say("simulations held against real runs")
     return Results(

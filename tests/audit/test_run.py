@@ -189,9 +189,10 @@ def test_killed_between_any_two_stored_models_nothing_is_trained_twice(finished,
         kept.append(arguments)
         keep(self, *arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(Stop):
+    with monkeypatch.context() as patch:
         patch.setattr(bank.Bank, "_keep", keep_some)
-        run(tmp_path)
+        with pytest.raises(Stop):
+            run(tmp_path)
     _, audit = run(tmp_path)
     assert comparable(audit) == comparable(first)
     assert training_log(tmp_path / "out") == training_log(folder / "out")
@@ -200,7 +201,8 @@ def test_killed_between_any_two_stored_models_nothing_is_trained_twice(finished,
 def test_a_failing_trainer_is_a_finding_and_exit_code_4(tmp_path, monkeypatch):
     (tmp_path / "user_trainer.py").write_text(
         "class Broken:\n    name = 'broken'\n"
-        "    def fit(self, data, rows, *, seeds, device, checkpoint=None):\n        raise RuntimeError('disk on fire')\n"
+        "    def fit(self, data, rows, *, seeds, device, checkpoint=None):\n"
+        "        raise RuntimeError('disk on fire')\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

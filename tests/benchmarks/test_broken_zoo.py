@@ -111,7 +111,7 @@ def test_what_the_record_says_comes_from_the_objects() -> None:
     assert right.claim.epsilon == pytest.approx(record(adjacency=Adjacency.REPLACE_ONE).claim.epsilon)
     assert record(sampling="shuffle").sampler_real is Sampler.SHUFFLE
     assert record(optimizer=None).divisor is Divisor.PRIVATE_ROWS
-    assert record(after_epoch=stop_on_holdout).selected_on_private == ("epoch",)
+    assert record(after_epoch=stop_on_holdout).selected_on_private == ("selection",)
     assert record(copies=8).units_per_record == 8
     assert record(optimizer=NoNoise).parameters is None  # an overridden method is not guessed
 
@@ -169,10 +169,10 @@ def test_only_the_named_kind_of_check_counts() -> None:
 
 
 def test_false_alarms_are_counted_and_reported() -> None:
-    (right,) = alarm_all({"release": ReleaseSubject}, audits=20, checks=3, seeds=Seeds(14), say=silent)
+    (right,) = alarm_all({"release": ReleaseSubject}, audits=20, real=1, checks=3, seeds=Seeds(14), say=silent)
     assert (right.audits, right.real_audits, right.alarms, right.static_alarms, right.probe_alarms) == (20, 20, 0, 0, 0)
     broken = {"broken": lambda: ReleaseSubject(half_precision_noise)}
-    (wrong,) = alarm_all(broken, audits=3, checks=1, seeds=Seeds(14), say=silent)
+    (wrong,) = alarm_all(broken, audits=3, real=3, checks=1, seeds=Seeds(14), say=silent)
     assert (wrong.alarms, wrong.false_claims) == (3, 3)
     results = Results((), (right, wrong), (), elapsed=1.0, processor=1.0)
     assert not results.good
