@@ -128,6 +128,10 @@ class DpSgd:
             dtype=self.dtype,
         )
 
+    def planned_steps(self, expected_rows: int) -> int:
+        """Noisy steps of one model, known before training; `expected_rows` stands in for a `nominal_rows` still open."""
+        return self._recipe(self.nominal_rows or expected_rows).steps(expected_rows)
+
     def planned_claim(self, expected_rows: int) -> Claim:
         """The claim that a full run will support; `expected_rows` stands in for a `nominal_rows` still open."""
         recipe = self._recipe(self.nominal_rows or expected_rows)

@@ -70,6 +70,10 @@ class Sgd:
             early_stopping=None if stop is None else EarlyStopping(stop, self.validation_fraction),
         )
 
+    def planned_steps(self, expected_rows: int) -> int:
+        """Optimizer steps of one model, known before training; `expected_rows` where `nominal_rows` is open."""
+        return self.recipe().steps(expected_rows)
+
     def fit(self, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str, checkpoint: Path | None = None) -> Trained:
         """As in `Trainer`."""
         fitted = fit_single(self.recipe(), data, rows, seeds=seeds, device=device, checkpoint=checkpoint)

@@ -54,9 +54,7 @@ def _coverage_line(row: CoverageRow) -> list[str]:
     cells = [text for fixture in TRUTHS for text in _rate(row.rates.get(fixture))]
     last = row.rates.get("laplace")
     mean = "-" if last is None or math.isnan(last.mean) else f"{last.mean:.3f}"
-    speed = (
-        "-" if last is None else f"{1000 * last.seconds:.2g}" if last.seconds < 0.1 else f"{1000 * last.seconds:.0f}"
-    )
+    speed = "-" if last is None else _milliseconds(last.seconds)
     verdict = row.verdict if row.info.kind == "bound" else f"{row.verdict} ({row.info.kind})"
     return [*head, *cells, mean, speed, verdict]
 
@@ -70,7 +68,11 @@ def _rate(rate: Rate | None) -> list[str]:
 def _measured(row: AttackRow) -> list[str]:
     if row.error:
         return [f"error: {row.error}", "-", "-"]
-    return [*(_interval(Mean.of(row.values[m])) for m in MEASURES), f"{1000 * row.seconds:.2g}"]
+    return [*(_interval(Mean.of(row.values[m])) for m in MEASURES), _milliseconds(row.seconds)]
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.2g}" if seconds < 0.0995 else f"{1000 * seconds:.0f}"
 
 
 def _interval(mean: Mean) -> str:
