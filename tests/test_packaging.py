@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("audit", "trainers", "attacks", "benchmarks", "reports")
-DATA = {".toml", ".json", ".j2", ".html", ".md", ".css"}
+DATA = {".toml", ".json", ".j2", ".html", ".md", ".css", ".txt"}
 
 
 def tracked() -> set[str]:

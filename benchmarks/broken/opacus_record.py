@@ -83,7 +83,7 @@ def sampling_streams(samplers: list[Any], draws: int = 20) -> int:
     for sampler in samplers:
         batches = iter(sampler)
         # Worker r of w holds rows r, r + w, r + 2 w, ...: the place of row i is i // w.
-        places = [np.sort(np.asarray(next(batches))) // len(samplers) for _ in range(draws)]
+        places = [np.sort(np.asarray(batch)) // len(samplers) for batch, _ in zip(batches, range(draws), strict=False)]
         drawn.append(tuple(tuple(batch.tolist()) for batch in places))
     return len(set(drawn))
 

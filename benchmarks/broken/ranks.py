@@ -99,11 +99,13 @@ class RanksGame:
             seeds=seeds.at("noise"),
             optimizer_class=Guarded,
         )
+        # Opacus's distributed sampler skips steps at which its worker draws nothing, and so may end early.
+        none = np.empty(0, np.int64)
         scores = np.zeros(CANARIES)
         with self.ranks.samplers(seeds=seeds.at("ranks")) as samplers:
             batches = [iter(sampler) for sampler in samplers]
             for _ in range(self.ranks.steps):
-                places = [np.asarray(next(batch)) // self.ranks.workers for batch in batches]
+                places = [np.asarray(next(batch, none)) // self.ranks.workers for batch in batches]
                 canary, others = step(self._gradients(places, inside), noise=True).reshape(2, CANARIES) / CLIP
                 scores += np.where(others > (self.ranks.workers - 1) / 2, 2 * canary - 1, 0.0)
         return scores
