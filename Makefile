@@ -30,13 +30,16 @@ types: $(STAMP)
 
 install: $(STAMP)
 
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+
 $(STAMP): pyproject.toml setup.py constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("LeakGauge needs Python 3.11 or newer, found %s; set PYTHON=" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24" "setuptools>=77"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	touch $(STAMP)
+	@$(PYTHON) -c 'import sys; sys.exit("LeakGauge needs Python 3.11 or newer, found %s; set PYTHON=" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV): a minute or two, about 2 GB with a CPU build of torch"
+	@$(PIP) --upgrade "pip>=24" "setuptools>=77"
+	@$(PIP) -c constraints.txt torch
+	@$(PIP) -c constraints.txt -e ".[dev,mechanisms]"
+	@touch $(STAMP)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info runs .pytest_cache .mypy_cache .ruff_cache

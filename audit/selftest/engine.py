@@ -31,7 +31,8 @@ def run_selftest(*, trials: int, seeds: Seeds, thorough: bool = False, progress:
 
     Count bounds are enumerated exactly at both levels; the others are simulated with `trials` audits a cell at 0.05
     and, if `thorough`, with at least 100000 at 0.001. Power is measured with 1000 canaries, or, if `thorough`, with
-    100 to 10000, on at most 2000 audits a cell. `progress` is called after each cell. Raises `ConfigError` for fewer than 200 trials.
+    100 to 10000, on at most 2000 audits a cell. `progress` is called after each cell. Raises `ConfigError` for fewer
+    than 200 trials.
     """
     if trials < LEAST_TRIALS:
         raise ConfigError(f"selftest: trials must be at least {LEAST_TRIALS} to tell 5 % from more, got {trials}")
