@@ -20,7 +20,7 @@ from .metrics import accuracy_interval, membership_metrics
 from .plugs import spec_of
 from .prepare import Material
 from .trial import Certified, JudgedBy
-from .types import Access, Attack, BoolArray, Bound, Claim, Scores, Verdict
+from .types import Access, Attack, BoolArray, Bound, Claim, PrivateTrainer, Scores, Verdict
 from .verdict import REASONS, Judgement
 
 if TYPE_CHECKING:
@@ -228,7 +228,8 @@ def system(setting: Setting, device: str) -> dict[str, Any]:
                 "id": identity,
                 "name": setting_name(setting, identity),
                 "spec": spec_of(trainer),
-                "models": 1 + setting.shadows,
+                # The unprotected twin of a private trainer has as many models again.
+                "models": (1 + setting.shadows) * (2 if isinstance(trainer, PrivateTrainer) else 1),
             }
             for identity, trainer in setting.trainers.items()
         ],

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from ..bounds import (
     Bayesian,
@@ -33,8 +34,11 @@ from .report import PowerCell
 from .simulated import guesses, pair_outputs
 
 ALPHA = 0.05
-PILOT = 1000
-"""Audits that choose the number of guesses (the table's is an oracle's), on a stream of their own."""
+PILOT = 4_000_000
+"""Canaries in the audits that choose the number of guesses (the table's is an oracle's), on a stream of their own."""
+
+SAFE = 0.47
+"""Designs are compared by this quantile of the count: counts are lumpy, and a median on the edge is luck."""
 
 POOL = 10**6
 
@@ -93,7 +97,7 @@ def _cell(limit: Limit, mechanism: KnownMechanism, median: Median, trials: int) 
 
 @dataclass(frozen=True, slots=True)
 class _OneRunAudits:
-    """Right guesses so far, most confident first, int16 (audits, canaries), and their means in a pilot (canaries)."""
+    """Right guesses so far, most confident first, int16 (audits, canaries); in a pilot, their `SAFE` quantiles."""
 
     mechanism: KnownMechanism
     correct: NDArray[np.int16]
@@ -101,8 +105,9 @@ class _OneRunAudits:
 
     @classmethod
     def draw(cls, mechanism: KnownMechanism, canaries: int, trials: int, seeds: Seeds) -> _OneRunAudits:
-        pilot = _running(mechanism, canaries, PILOT, seeds.at("pilot"))
-        return cls(mechanism, _running(mechanism, canaries, trials, seeds), np.mean(pilot, axis=0))
+        pilot = _running(mechanism, canaries, min(4000, PILOT // canaries), seeds.at("pilot"))
+        safe = np.quantile(pilot, SAFE, axis=0, method="lower").astype(np.float64)
+        return cls(mechanism, _running(mechanism, canaries, trials, seeds), safe)
 
 
 def _running(mechanism: KnownMechanism, canaries: int, trials: int, seeds: Seeds) -> NDArray[np.int16]:
@@ -129,9 +134,8 @@ def _guess_median(audits: _OneRunAudits, method: Any, scout: Any) -> Median:
         counts = GuessCounts(canaries, guessed, min(right, guessed))
         return float(by.epsilon_lower(counts, delta=delta, alpha=ALPHA))
 
-    grid = np.unique(np.geomspace(8, canaries, 90).astype(int)).tolist()
-    # The counts are lumpy: prefer a number of guesses whose median is safely the rounded mean, and that is good.
-    best = max(grid, key=lambda r: bound(scout, r, round(float(audits.pilot[r - 1]) - 0.2)))
+    grid = np.unique(np.geomspace(8, canaries, 140).astype(int)).tolist()
+    best = max(grid, key=lambda r: bound(scout, r, int(audits.pilot[r - 1])))
     return Median.of_counts(audits.correct[:, best - 1], lambda v: bound(method, best, v), f"{best} guesses")
 
 
@@ -162,18 +166,24 @@ def _confusion_median(method: Any) -> Callable[[KnownMechanism, int, int, Seeds]
     def median(mechanism: KnownMechanism, runs: int, trials: int, seeds: Seeds) -> Median:
         side = runs // 2
 
-        def bound(t: float, f: float) -> float:
-            counts = ConfusionCounts(round(t), round(f), side, side)
+        def bound(t: int, f: int) -> float:
+            counts = ConfusionCounts(t, f, side, side)
             return float(method.epsilon_lower(counts, delta=mechanism.delta, alpha=ALPHA))
 
+        def expected(x: float) -> float:
+            t, f = round(side * mechanism.true_positive_rate(x)), side * x
+            return bound(t, math.floor(f)) * (1 - f % 1) + bound(t, math.ceil(f)) * (f % 1)
+
         grid = np.unique(np.concatenate([np.geomspace(0.02 / side, 0.5, 40), np.linspace(0.02, 0.5, 25)])).tolist()
-        best = max(grid, key=lambda x: bound(side * mechanism.true_positive_rate(x), side * x))
+        best = max(grid, key=expected)
         generator = seeds.generator()
         hits = generator.binomial(side, mechanism.true_positive_rate(best), trials)
         alarms = generator.binomial(side, best, trials)
         outcomes, where = np.unique(np.stack([hits, alarms], axis=1), axis=0, return_inverse=True)
         bounds = np.array([bound(t, f) for t, f in outcomes.tolist()])
-        return Median(float(np.median(bounds[where.ravel()])), f"FPR {best:.3g}")
+        middle, alarm = math.floor(np.median(hits)), math.floor(np.median(alarms))
+        step = bound(min(middle + 1, side), alarm) - bound(middle, alarm)
+        return Median(float(np.median(bounds[where.ravel()])), f"FPR {best:.3g}", step / 2)
 
     return median
 
@@ -182,7 +192,10 @@ def _rank_median(mechanism: KnownMechanism, runs: int, trials: int, seeds: Seeds
     def bound(hits: float, top: int) -> float:
         return Rank().epsilon_lower(RankCounts(runs, int(hits), POOL, top), delta=mechanism.delta, alpha=ALPHA)
 
-    best = max(_tops(), key=lambda top: bound(runs * mechanism.true_positive_rate(top / POOL), top))
+    def safe(top: int) -> float:
+        return float(stats.binom.ppf(SAFE, runs, mechanism.true_positive_rate(top / POOL)))
+
+    best = max(_tops(), key=lambda top: bound(safe(top), top))
     hits = seeds.generator().binomial(runs, mechanism.true_positive_rate(best / POOL), trials)
     return Median.of_counts(hits, lambda h: bound(min(h, runs), best), f"top {best} of {POOL}")
 
@@ -196,14 +209,14 @@ def _k_ary_median(mechanism: KnownMechanism, slots: int, trials: int, seeds: See
         return fill * mechanism.true_positive_rate(top / POOL)
 
     grid = [(fill, top) for fill in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6) for top in _tops()]
-    best = max(grid, key=lambda design: bound(slots * rate(*design), *design))
+    best = max(grid, key=lambda design: bound(float(stats.binom.ppf(SAFE, slots, rate(*design))), *design))
     hits = seeds.generator().binomial(slots, rate(*best), trials)
     design = f"fill {best[0]:g}, top {best[1]} of {POOL}"
     return Median.of_counts(hits, lambda h: bound(min(h, slots), *best), design)
 
 
 def _tops() -> list[int]:
-    return [int(top) for top in np.unique(np.geomspace(1, 0.3 * POOL, 60).astype(int))]
+    return [int(top) for top in np.unique(np.geomspace(1, 0.4 * POOL, 90).astype(int))]
 
 
 def _sequential_median(mechanism: KnownMechanism, runs: int, trials: int, seeds: Seeds) -> Median:
