@@ -25,6 +25,8 @@ ASSUMES = (
     "sampling rate, number of steps, noise and the divisor of gradients follow from nominal_rows, which is public; "
     "none depends on the number of rows that were really used",
     "each example's gradient is clipped over all parameters together; each row is one record",
+    "each example's gradient is finite: Opacus turns an infinite one into a NaN that shows in the model, and training "
+    "that ends so is reported as failed",
     "only the released model and what follows from it are seen; stored training metrics are not part of the release",
     "model, hyperparameters, preprocessing and the choice of this run were made without the private rows",
     "noise is drawn by a seeded generator in floating point: whoever knows the seed can remove it, so a model that is "
@@ -168,6 +170,7 @@ class DpSgd:
     def _trained(self, fitted: Fitted, device: str) -> Trained:
         recipe = self.recipe()
         assert recipe.protection is not None
+        fitted.finite()
         metrics = {**fitted.metrics, "noise_multiplier": recipe.protection.noise_multiplier}
         claim = self._claim(recipe, fitted.steps)
         return Trained(fitted.module, TorchTarget(fitted.module, device), claim, fitted.steps, metrics)

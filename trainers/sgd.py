@@ -102,4 +102,5 @@ class Sgd:
 
 
 def _trained(fitted: Fitted, device: str) -> Trained:
+    fitted.finite()
     return Trained(fitted.module, TorchTarget(fitted.module, device), None, fitted.steps, fitted.metrics)

@@ -33,6 +33,14 @@ class Fitted:
     steps: int
     metrics: dict[str, float]
 
+    def finite(self) -> Fitted:
+        """Itself. Raises `FloatingPointError` when training ended in infinite or NaN weights."""
+        if not all(bool(part.isfinite().all()) for part in self.module.parameters()):
+            raise FloatingPointError(
+                "training ended in infinite or NaN weights: lower learning_rate, or look for records with huge values"
+            )
+        return self
+
 
 @dataclass(slots=True)
 class Patience:

@@ -165,3 +165,15 @@ def test_no_rows(images: Rows) -> None:
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Sgd(**options)
+
+
+@pytest.mark.parametrize("name", ["sgd", "dp-sgd"])
+def test_a_model_that_diverged_is_a_failure_and_makes_no_claim(name: str, images: Rows, jobs: list[Job]) -> None:
+    # Records whose gradients overflow; Opacus clips them to NaN, which no noise hides.
+    rows = replace(images, features=np.full_like(images.features, 3e38)) if name == "dp-sgd" else images
+    common: dict[str, Any] = {"hidden": (8,), "epochs": 2, "batch_size": 8, "nominal_rows": 16}
+    trainer = Sgd(learning_rate=1e38, **common) if name == "sgd" else DpSgd(noise_multiplier=1.0, delta=1e-5, **common)
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        trainer.fit(rows, jobs[0].inside, seeds=jobs[0].seeds, device="cpu")
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        trainer.fit_many(rows, jobs[:2], device="cpu")
