@@ -71,9 +71,10 @@ class Bank:
     def _train_block(self, trainer: Trainer, block: Sequence[tuple[Job, dict[str, Any]]], label: str) -> None:
         keys = [digest(inputs) for _, inputs in block]
         missing = [k for k in keys if not self.store.has("models", k)]
-        if not missing:
-            return
         checkpoint = self.store.root / "checkpoints" / digest(keys)
+        if not missing:
+            self._close(keys, checkpoint)
+            return
         # A block begun before is finished as the same block: another composition would round differently.
         if len(missing) < len(keys) and not checkpoint.exists():
             keep = [pair for pair, key in zip(block, keys, strict=True) if key in missing]
@@ -92,18 +93,30 @@ class Bank:
                 trained = self._fit(trainer, jobs, checkpoint, label)
             for (_, inputs), key, model in zip(block, keys, trained, strict=True):
                 self._keep(trainer, key, inputs, model)
-        self._log(keys, trained, checkpoint)
+        self._close(keys, checkpoint)
+
+    def _close(self, keys: list[str], checkpoint: Path) -> None:
+        """Log a block whose models are all stored, and drop its checkpoint; a kill in between leaves this to be done.
+
+        The log has one line a block: the steps its models needed, and those really executed, repeated ones included.
+        """
+        if not checkpoint.exists():
+            return
+        path = self.store.root / "training-log.jsonl"
+        logged = path.read_text(encoding="utf-8") if path.exists() else ""
+        if digest(keys) not in logged:
+            needed = sum(int(self._record(key).get("steps", 0)) for key in keys)
+            counters = [json.loads(p.read_text(encoding="utf-8")) for p in checkpoint.rglob("steps.json")]
+            executed = sum(int(c["executed"]) for c in counters) if counters else needed
+            entry = {"block": digest(keys), "models": len(keys), "needed": needed, "executed": executed}
+            with path.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(entry) + "\n")
         shutil.rmtree(checkpoint, ignore_errors=True)
 
-    def _log(self, keys: list[str], trained: Sequence[Trained], checkpoint: Path) -> None:
-        """One line a finished block: the steps its models needed, and those really executed, repeated ones included."""
-        counters = [json.loads(p.read_text(encoding="utf-8")) for p in checkpoint.rglob("steps.json")]
-        needed = sum(model.steps for model in trained)
-        executed = sum(int(c["executed"]) for c in counters) if counters else needed
-        with (self.store.root / "training-log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(
-                json.dumps({"block": digest(keys), "models": len(keys), "needed": needed, "executed": executed}) + "\n"
-            )
+    def _record(self, key: str) -> dict[str, Any]:
+        """What a stored model's trainer wrote about its training."""
+        record: dict[str, Any] = json.loads((self.store.path("models", key) / "train.json").read_text(encoding="utf-8"))
+        return record
 
     def _fit(self, trainer: Trainer, jobs: Sequence[Job], checkpoint: Path, label: str) -> list[Trained]:
         with self.reporter.training(label, len(jobs)) as progress:
@@ -134,8 +147,7 @@ class Bank:
         from safetensors.numpy import load_file
 
         stored = load_file(self.store.path("signals", signal_key) / "signals.safetensors")
-        record = json.loads((self.store.path("models", key) / "train.json").read_text(encoding="utf-8"))
-        return Signals(stored["log_probabilities"], key, record)
+        return Signals(stored["log_probabilities"], key, self._record(key))
 
     def _ask(self, key: str, model: Trained) -> None:
         from safetensors.numpy import save_file

@@ -131,7 +131,7 @@ class DpSgd:
         )
 
     def planned_steps(self, expected_rows: int) -> int:
-        """Noisy steps of one model, known before training; `expected_rows` stands in for a `nominal_rows` still open."""
+        """Noisy steps of one model, known before training; `expected_rows` where `nominal_rows` is open."""
         return self._recipe(self.nominal_rows or expected_rows).steps(expected_rows)
 
     def planned_claim(self, expected_rows: int) -> Claim:

@@ -153,20 +153,31 @@ def test_another_seed_changes_the_result_and_stays_visible(finished, tmp_path):
     assert [a["seed"] for a in second["provenance"]["attempts"]] == [5, 6]
 
 
+def reached(out: Path, stored: int, training: bool) -> bool:
+    """Whether so many models are stored and, if `training`, a further block has begun."""
+    checkpoints = any((out / "checkpoints").glob("*/*")) if (out / "checkpoints").exists() else False
+    return len(list((out / "models").glob("*"))) >= stored and (checkpoints or not training)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [2.5, 4.0, 6.0, 9.0])
-def test_killed_at_any_step_it_resumes_to_the_same_result(finished, tmp_path, after):
+@pytest.mark.parametrize(
+    ("stored", "training"),
+    [(0, True), (1, True), (4, False), (9, True), (10, True), (14, False), (19, True), (27, False)],
+)
+def test_killed_at_any_step_it_resumes_to_the_same_result(finished, tmp_path, stored, training):
     folder, _, first = finished
-    path = write(tmp_path)
-    arguments = [*COMMAND, str(path), "--out", str(tmp_path / "out"), "--quiet", "--device", "cpu"]
+    path, out = write(tmp_path), tmp_path / "out"
+    arguments = [*COMMAND, str(path), "--out", str(out), "--quiet", "--device", "cpu"]
     process = subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    time.sleep(after)
+    while process.poll() is None and not reached(out, stored, training):
+        time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "the audit ended before it could be killed"
+    assert not (out / "audit.json").exists()
     _, audit = run(tmp_path)
     assert comparable(audit) == comparable(first)
     # What was not yet in a checkpoint when the kill came is executed again, nothing else: one block at most.
-    clean, again = training_log(folder / "out"), training_log(tmp_path / "out")
+    clean, again = training_log(folder / "out"), training_log(out)
     assert set(clean) == set(again)
     assert sum(again[k][1] != clean[k][1] for k in clean) <= 1
     assert all(again[k][1] < 2 * clean[k][1] for k in clean)
