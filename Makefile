@@ -24,9 +24,9 @@ lint: $(STAMP)
 
 # The root folder is the package, whatever its name: a link gives mypy the name `leakgauge`.
 types: $(STAMP)
-	@folder=$$(mktemp -d) && ln -s "$(CURDIR)" "$$folder/leakgauge" && \
-	MYPYPATH=$$folder $(BIN)/mypy -p leakgauge.audit -p leakgauge.trainers -p leakgauge.attacks \
-	  -p leakgauge.benchmarks -p leakgauge.reports; code=$$?; rm -r "$$folder"; exit $$code
+	@mkdir -p .mypy_cache/link && ln -sfn "$(CURDIR)" .mypy_cache/link/leakgauge
+	MYPYPATH=.mypy_cache/link $(BIN)/mypy -p leakgauge.audit -p leakgauge.trainers -p leakgauge.attacks \
+	  -p leakgauge.benchmarks -p leakgauge.reports
 
 install: $(STAMP)
 

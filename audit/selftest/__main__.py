@@ -35,15 +35,14 @@ def main(repository: Path) -> int:
 
 
 def _page(report: SelftestReport, date: str) -> str:
-    cells = (*report.false_claims, *report.power)
-    failed = [cell for cell in cells if not cell.passed]
+    verdicts = [c.passed for c in report.false_claims] + [c.passed for c in report.power]
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     return "\n".join(
         [
             "# Thorough selftest",
             "",
             f"{date}; {versions}; seed {report.seed}; {report.seconds:g} seconds on one core. "
-            f"{len(cells)} cells, {len(failed)} failed.",
+            f"{len(verdicts)} cells, {verdicts.count(False)} failed.",
             "",
             "Count bounds are enumerated exactly (`exact`); other bounds are simulated, at the judging level 0.001",
             "with at least 100000 audits a cell (`bayesian` 20000). A cell fails above nominal + 3 standard errors.",

@@ -193,4 +193,4 @@ def _ratio_laws(sample_rate: float, noise: float, steps: int) -> tuple[Floats, F
         mass = np.fft.fftshift(np.fft.irfft(np.fft.rfft(one_step) ** steps, count))
         return np.asarray(np.cumsum(np.maximum(mass, 0.0)))
 
-    return ratios, summed(outside), summed(inside)
+    return np.asarray(ratios, np.float64), summed(outside), summed(inside)

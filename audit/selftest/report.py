@@ -99,7 +99,7 @@ class SelftestReport:
     @property
     def passed(self) -> bool:
         """Whether every cell passed."""
-        return all(cell.passed for cell in (*self.false_claims, *self.power))
+        return all(c.passed for c in self.false_claims) and all(c.passed for c in self.power)
 
     def to_json(self) -> dict[str, Any]:
         """One document."""
@@ -117,9 +117,13 @@ class SelftestReport:
 
     def table(self) -> list[str]:
         """Lines of plain text in columns: false claims, then power."""
-        coverage = [("bound", "mechanism", "true eps", "delta", "nominal", "rate", "claims", "trials", "verdict")]
+        coverage: list[tuple[str, ...]] = [
+            ("bound", "mechanism", "true eps", "delta", "nominal", "rate", "claims", "trials", "verdict")
+        ]
         coverage += [_coverage_row(cell) for cell in self.false_claims]
-        power = [("bound", "mechanism", "m", "median", "limit", "ratio", "trials", "design", "verdict")]
+        power: list[tuple[str, ...]] = [
+            ("bound", "mechanism", "m", "median", "limit", "ratio", "trials", "design", "verdict")
+        ]
         power += [_power_row(cell) for cell in self.power]
         return [
             "False claims: how often a bound exceeds the true epsilon",
