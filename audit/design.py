@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .bounds.counts import ConfusionCounts, GuessCounts
+from .bounds.counts import ConfusionCounts, GuessCounts, GuessSequence
 from .errors import ConfigError, IncompatibleError
 from .seeds import Seeds
 from .types import Adjacency, BoolArray, Membership, Selection, Unit
@@ -69,13 +69,26 @@ class CoinTrials:
         `guesses` must be fixed before the truth is known; ties are broken by a digest of the record id, which the
         coins do not depend on.
         """
+        outside, inside = self._guessed(guesses)
+        correct = int(np.sum(~self.inside[outside])) + int(np.sum(self.inside[inside]))
+        return GuessCounts(canaries=len(self.scores), guesses=guesses, correct=correct)
+
+    def sequence(self, guesses: int) -> GuessSequence:
+        """The same guesses one by one: the highest score, the lowest, the second highest, and so on."""
+        outside, inside = self._guessed(guesses)
+        correct = np.empty(guesses, dtype=bool)
+        correct[0::2] = self.inside[inside[::-1]]
+        correct[1::2] = ~self.inside[outside]
+        return GuessSequence(correct=tuple(correct.tolist()), canaries=len(self.scores))
+
+    def _guessed(self, guesses: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Positions guessed outside (lowest score first) and inside (highest score last)."""
         canaries = len(self.scores)
         if not 1 <= guesses <= canaries:
             raise ConfigError(f"guesses must lie in 1..{canaries} (the number of canaries), got {guesses}")
         order = np.lexsort((tie_break(self.records), self.scores))
         low = guesses // 2
-        correct = int(np.sum(~self.inside[order[:low]])) + int(np.sum(self.inside[order[canaries - (guesses - low) :]]))
-        return GuessCounts(canaries=canaries, guesses=guesses, correct=correct)
+        return order[:low], order[canaries - (guesses - low) :]
 
 
 @dataclass(frozen=True, slots=True)

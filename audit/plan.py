@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import AttackSection
 from .registry import BOUNDS
-from .trial import bound_method, default_guesses
+from .trial import bound_method, default_guesses, perfect_counts
 from .types import Claim, Mechanism, PrivateTrainer, Trainer
 
 if TYPE_CHECKING:
@@ -72,18 +72,14 @@ def ceiling_of(
     confidence: float,
 ) -> float:
     """Epsilon that a perfect attack would certify on this design."""
-    from .bounds.counts import GuessCounts
-
     method = bound_method(section.bound or "one-run", mechanism)
-    counts = GuessCounts(canaries=canaries, guesses=guesses, correct=guesses)
+    counts = perfect_counts(method, canaries, guesses)
     ceiling: float = method.ceiling(counts, delta=delta, alpha=(1 - confidence) * share)
     return ceiling
 
 
 def advice_for(canaries: int, claim: Claim, share: float, confidence: float) -> str:
     """Guesses, delta and if need be canaries with which a perfect attack could refute the claim; or that none do."""
-    from .bounds.counts import GuessCounts
-
     method = BOUNDS.load("one-run")()
     known = min({claim.delta, *(p.delta for p in claim.curve)})
     deltas = [d for d in CANDIDATE_DELTAS if d >= known] or [claim.delta]
@@ -92,7 +88,7 @@ def advice_for(canaries: int, claim: Claim, share: float, confidence: float) -> 
             continue
         for delta in deltas:
             for guesses in (size // 5, size // 3, size // 2, size):
-                counts = GuessCounts(canaries=size, guesses=guesses, correct=guesses)
+                counts = perfect_counts(method, size, guesses)
                 ceiling = method.ceiling(counts, delta=delta, alpha=(1 - confidence) * share)
                 if ceiling > claim.epsilon_at(delta):
                     return f"{size} canaries, {guesses} guesses, delta {delta:g}: ceiling {ceiling:.2f}"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .bounds.counts import GuessCounts, GuessSequence
 from .config import AttackSection
 from .design import CoinTrials
 from .errors import IncompatibleError
@@ -91,8 +92,8 @@ def certify(scores: Scores, inside: BoolArray, how: JudgedBy, mechanism: Mechani
         raise IncompatibleError(
             f"bound {how.method!r} does not hold for many records of one model; use one of {', '.join(trials.bounds)}"
         )
-    counts: Any = trials.count(how.guesses)
     method = bound_method(how.method, mechanism)
+    counts: Any = trials.sequence(how.guesses) if in_sequence(method) else trials.count(how.guesses)
     common: dict[str, Any] = {"delta": how.delta, "selection": Selection(), "alpha_share": how.alpha_share}
     return Certified(
         method.certify(counts, confidence=how.confidence, **common),
@@ -113,6 +114,18 @@ def bound_method(name: str, mechanism: Mechanism) -> Any:
         f"bound 'one-run-fdp' holds within a family of mechanisms, but the claim's mechanism is {mechanism.name!r}; "
         "use one-run"
     )
+
+
+def in_sequence(method: Any) -> bool:
+    """Whether a bound reads guesses one by one, most confident first, instead of their number."""
+    return bool(method.counts_type is GuessSequence)
+
+
+def perfect_counts(method: Any, canaries: int, guesses: int) -> Any:
+    """What a perfect attack would hand to the bound."""
+    if in_sequence(method):
+        return GuessSequence(correct=(True,) * guesses, canaries=canaries)
+    return GuessCounts(canaries=canaries, guesses=guesses, correct=guesses)
 
 
 def judged_by(

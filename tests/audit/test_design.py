@@ -47,6 +47,15 @@ def test_guesses_are_top_half_and_bottom_half():
     assert (counts.canaries, counts.guesses, counts.correct) == (10, 5, 4)
 
 
+def test_a_sequence_holds_the_same_guesses_most_confident_first():
+    scores = np.arange(10.0)
+    inside = np.array([0, 1, 0, 1, 1, 0, 0, 1, 1, 0], dtype=bool)
+    trials = CoinTrials(scores, inside, ids(10))
+    # Highest (9, out: wrong), lowest (0, out: right), 8 (in: right), 1 (in: wrong), 7 (in: right).
+    assert trials.sequence(5).correct == (False, True, True, False, True)
+    assert sum(trials.sequence(5).correct) == trials.count(5).correct
+
+
 def test_ties_are_broken_without_looking_at_the_truth():
     # All scores equal: whatever the truth, the same records are guessed, so flipping it complements the count.
     inside = coin_flips(ids(200), 1, seeds=SEEDS).inside[0]

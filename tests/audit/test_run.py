@@ -343,6 +343,22 @@ def test_attacks_that_need_shadows_are_refused_for_an_existing_model(tmp_path, m
         run(tmp_path, text)
 
 
+@pytest.mark.parametrize(("method", "reason"), [("one-run-anytime", "bound-cannot-decide"), ("one-run-fdp", None)])
+def test_every_one_run_bound_can_be_named_in_the_file(finished, tmp_path, method, reason):
+    folder, _, _ = finished
+    shutil.copytree(folder / "out", tmp_path / "out")
+    text = AUDIT.replace('name = "rmia"', f'name = "rmia"\nbound = "{method}"').replace(
+        '[[trainer]]\nname = "sgd"\nepochs = 8\nhidden = [32]\n', ""
+    )
+    code, audit = run(tmp_path, text)
+    (found,) = [f for f in audit["findings"] if f["attack"] == "rmia"]
+    assert code == 0
+    assert found["bound"]["method"] == method
+    assert found["bound"]["ceiling"] > 0
+    if reason:
+        assert found["reason"] == reason
+
+
 def test_plan_prices_and_says_what_can_be_refuted(tmp_path):
     from leakgauge.audit.plan import plan_json
     from leakgauge.audit.run import settle
