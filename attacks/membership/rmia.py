@@ -112,7 +112,7 @@ def average_probability(
     times_in, times_out = inside.sum(axis=0), (~inside).sum(axis=0)
     mean_in = (probability * inside).sum(axis=0) / np.maximum(times_in, 1)
     mean_out = (probability * ~inside).sum(axis=0) / np.maximum(times_out, 1)
-    offline = ((1 + scaling) * mean_out + 1 - scaling) / 2
+    offline = ((1 + scaling) * mean_out + (1 - scaling)) / 2
     usual = np.where(times_in > 0, (mean_in + mean_out) / 2, offline) if online else offline
     return np.asarray(np.where(times_out > 0, usual, mean_in), dtype=np.float64)
 
@@ -148,5 +148,5 @@ def _probabilities(evidence: Evidence, references: int) -> NDArray[np.float64]:
 def _population_ratios(evidence: Evidence, references: int, scaling: float) -> NDArray[np.float64]:
     labels = evidence.population_labels
     out = np.mean([np.exp(true_class(evidence.population_shadows[j], labels)) for j in range(references)], axis=0)
-    usual = ((1 + scaling) * out + 1 - scaling) / 2
+    usual = ((1 + scaling) * out + (1 - scaling)) / 2
     return np.asarray(np.exp(true_class(evidence.population_target, labels)) / usual, dtype=np.float64)

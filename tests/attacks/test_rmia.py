@@ -212,3 +212,24 @@ def test_large_audits_take_seconds_and_little_memory() -> None:
     ratio, population = attack.ratios(evidence)
     some = generator.choice(n, 500, replace=False)
     assert np.abs(exact[some] - dense(ratio[some], population, 2.0)).max() < 1e-12
+
+
+def test_tiny_probabilities_keep_their_precision():
+    # (1 + a) p + 1 - a, summed from the left, loses p below 1e-16 at a = 1 and gave a division by zero on MNIST.
+    tiny = np.full((2, 1), 1e-40)
+    inside = np.array([[True], [False]])
+    assert average_probability(tiny, inside, scaling=1.0, online=False)[0] == pytest.approx(1e-40, rel=1e-12)
+    logs = np.log(np.array([[1e-30, 1 - 1e-30]] * 3, dtype=np.float64))
+    evidence = Evidence(
+        labels=np.zeros(3, np.int64),
+        records=("a", "b", "c"),
+        target=logs,
+        shadows=np.stack([logs, logs]),
+        shadow_inside=np.array([[True, False, True], [False, True, False]]),
+        population_labels=np.zeros(3, np.int64),
+        population_target=logs,
+        population_shadows=np.stack([logs, logs]),
+    )
+    record_ratios, population_ratios = Rmia(references=2).ratios(evidence)
+    assert record_ratios == pytest.approx(np.ones(3))
+    assert population_ratios == pytest.approx(np.ones(3))
