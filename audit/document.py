@@ -17,6 +17,7 @@ from .blind import BlindResult
 from .claims_json import claim_from_json, claim_to_json
 from .errors import ConfigError
 from .metrics import accuracy_interval, membership_metrics
+from .metrics.membership import FALSE_POSITIVE_RATES, rate_key
 from .plugs import spec_of
 from .prepare import Material
 from .trial import Certified, JudgedBy
@@ -80,12 +81,16 @@ def metrics_of(scores: Scores, inside: BoolArray, confidence: float) -> dict[str
 
 def tpr_at(metrics: Mapping[str, Any], fpr: float) -> dict[str, Any] | None:
     """The measured true-positive rate at a policy's false-positive rate; None where it is not measurable."""
-    rates = metrics["tpr_at_fpr"]
-    key = f"{fpr:.10f}".rstrip("0")
-    if key not in rates:
-        raise ConfigError(f"policy.tpr_at_fpr.fpr: {fpr:g} is not measured; choose from {', '.join(rates)}")
-    rate: dict[str, Any] = rates[key]
+    rate: dict[str, Any] = metrics["tpr_at_fpr"][check_rate(fpr)]
     return None if rate["value"] is None else rate
+
+
+def check_rate(fpr: float) -> str:
+    """The key of a policy's false-positive rate in the metrics; `ConfigError` for one that is not measured."""
+    measured = {rate: rate_key(rate) for rate in FALSE_POSITIVE_RATES}
+    if fpr not in measured:
+        raise ConfigError(f"policy.tpr_at_fpr.fpr: {fpr:g} is not measured; choose from {', '.join(measured.values())}")
+    return measured[fpr]
 
 
 def finding(
@@ -313,7 +318,8 @@ def controls(parts: list[TrainerPart], blind: BlindResult) -> dict[str, Any]:
             "passed": all(row["epsilon"] == 0 for row in negative) if negative else None,
             "figures": negative,
         },
-        "blind": {"passed": not blind.separates, "figures": [blind.to_json()]},
+        # A check too small to fail has not passed either.
+        "blind": {"passed": not blind.separates if blind.powered else None, "figures": [blind.to_json()]},
     }
 
 

@@ -18,7 +18,7 @@ from .plugs import build
 from .prepare import Coins, Material, straddling
 from .progress import Reporter
 from .registry import ATTACKS, PARTS
-from .run import Answers, Setting, audit_attack, finish, now
+from .run import Answers, Setting, audit_attack, check_judging, finish, now
 from .scores import as_bool
 from .seeds import Seeds
 from .trial import check_access
@@ -58,7 +58,9 @@ def settle_existing(config: AuditConfig) -> ExistingSetting:
     coins = Coins(inside, np.zeros((0, len(inside)), dtype=bool))
     sections = {a.identity: a for a in config.attack}
     setting = Setting(config, seeds, attacks, sections, {}, material, coins, access)
-    return ExistingSetting(setting, claim_of_section(config.claim))
+    claim = claim_of_section(config.claim)
+    check_judging(setting, claim)
+    return ExistingSetting(setting, claim)
 
 
 def run_existing(

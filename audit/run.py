@@ -18,14 +18,14 @@ from .controls import blind_control, negative_control
 from .design import coin_flips
 from .errors import LeakGaugeError
 from .ledger import read_attempts, record_attempt, share_out
-from .plan import delta_to_test
+from .plan import delta_to_test, planned_claim
 from .plugs import build
 from .prepare import Coins, Material, flip_coins, prepare
 from .progress import Reporter
 from .registry import ATTACKS, PARTS, TRAINERS
 from .seeds import Seeds
 from .store import Store, file_digest, write_atomically
-from .trial import Certified, JudgedBy, certify, check_access, gather, judged_by, score
+from .trial import Certified, JudgedBy, certify, check_access, check_method, gather, judged_by, score
 from .types import Access, Attack, BoolArray, Claim, Mechanism, Scores, Trainer, Verdict
 from .verdict import Circumstances, judge
 
@@ -79,7 +79,25 @@ def settle(config: AuditConfig) -> Setting:
     shadows = max(a.needs.shadows for a in attacks.values())
     coins = flip_coins(material, shadows + shadows % 2, seeds=seeds)
     sections = {a.identity: a for a in config.attack}
-    return Setting(config, seeds, attacks, sections, trainers, material, coins, access)
+    setting = Setting(config, seeds, attacks, sections, trainers, material, coins, access)
+    for trainer in trainers.values():
+        check_judging(setting, planned_claim(setting, trainer))
+    return setting
+
+
+def check_judging(setting: Setting, claim: Claim | None) -> None:
+    """Refuse, before any training, a file whose scores could not be judged: guesses, shares, delta, bound, policy."""
+    rule = setting.config.policy.tpr_at_fpr
+    if rule is not None:
+        doc.check_rate(rule.fpr)
+    if setting.config.design.sampling != "coin":
+        return
+    for identity in setting.attacks:
+        how = how_judged(setting, identity, claim)
+        records = setting.material.records_of(identity)
+        check_method(how, records.stop - records.start, claim.mechanism if claim else Mechanism())
+        if claim is not None:
+            claim.epsilon_at(how.delta)
 
 
 def run_audit(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .bounds.counts import GuessCounts, GuessSequence
 from .config import AttackSection
 from .design import CoinTrials
-from .errors import IncompatibleError
+from .errors import ConfigError, IncompatibleError
 from .registry import BOUNDS
 from .seeds import Seeds
 from .types import Access, Attack, BoolArray, Bound, Evidence, Mechanism, Rows, Scores, Selection
@@ -88,17 +88,25 @@ def check_access(attack: Attack, access: Access) -> None:
 def certify(scores: Scores, inside: BoolArray, how: JudgedBy, mechanism: Mechanism) -> Certified:
     """Count the fixed number of guesses and bound epsilon at both confidences."""
     trials = CoinTrials(scores.values, inside, scores.records)
-    if how.method not in trials.bounds:
-        raise IncompatibleError(
-            f"bound {how.method!r} does not hold for many records of one model; use one of {', '.join(trials.bounds)}"
-        )
-    method = bound_method(how.method, mechanism)
+    method = check_method(how, len(scores.values), mechanism)
     counts: Any = trials.sequence(how.guesses) if in_sequence(method) else trials.count(how.guesses)
     common: dict[str, Any] = {"delta": how.delta, "selection": Selection(), "alpha_share": how.alpha_share}
     return Certified(
         method.certify(counts, confidence=how.confidence, **common),
         method.certify(counts, confidence=how.violation_confidence, **common),
     )
+
+
+def check_method(how: JudgedBy, canaries: int, mechanism: Mechanism) -> Any:
+    """The bound of `how`, after checking that it holds for this design and that there are canaries for its guesses."""
+    if how.method not in CoinTrials.bounds:
+        raise IncompatibleError(
+            f"attack {how.attack!r}: bound {how.method!r} does not hold for many records of one model; use one of "
+            f"{', '.join(CoinTrials.bounds)}"
+        )
+    if how.guesses > canaries:
+        raise ConfigError(f"attack {how.attack!r}: {how.guesses} guesses, but it plays with {canaries} records only")
+    return bound_method(how.method, mechanism)
 
 
 def bound_method(name: str, mechanism: Mechanism) -> Any:

@@ -245,6 +245,23 @@ def test_an_attack_beyond_the_threat_model_is_refused_before_training(tmp_path):
     assert not (tmp_path / "out" / "models").exists()
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("attack.lira.guesses=5000", "600 records"),
+        ("attack.rmia.bound=clopper-pearson", "one-run"),
+        ("attack.rmia.bound=one-run-fdp", "use one-run"),
+        ("attack.lira.alpha_share=1.0", "leave nothing"),
+        ("audit.delta=1e-30", "promises nothing"),
+        ("policy.tpr_at_fpr={fpr=0.02, max=0.1}", "0.02"),
+    ],
+)
+def test_what_could_not_be_judged_is_refused_before_training(tmp_path, override, words):
+    with pytest.raises((ConfigError, IncompatibleError), match=words):
+        conduct(write(tmp_path), tmp_path / "out", [override], device="cpu", quiet=True, command="test")
+    assert not (tmp_path / "out").exists()
+
+
 def existing_files(folder: Path) -> tuple[Path, np.ndarray]:
     """A data file, a membership file, a scikit-learn forest and a safetensors model that overfit the members."""
     from sklearn.datasets import load_digits
@@ -323,7 +340,8 @@ def test_a_safetensors_model_is_audited_without_training(tmp_path, monkeypatch):
     existing_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-    save_file(module.state_dict(), tmp_path / "model.safetensors")
+    # All zero, so that it answers the same to everything: random weights now and then beat the majority class.
+    save_file({k: torch.zeros_like(v) for k, v in module.state_dict().items()}, tmp_path / "model.safetensors")
     (tmp_path / "user_net.py").write_text(
         "import torch\ndef build(shape, classes):\n"
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes))\n"

@@ -105,10 +105,13 @@ def test_a_claim_promises_nothing_below_its_smallest_known_delta():
 
 
 def test_every_reason_used_is_explained():
+    import ast
     import inspect
 
     from leakgauge.audit import verdict as module
 
-    source = inspect.getsource(module.judge) + inspect.getsource(module._power)
-    used = {w for w in source.replace('"', " ").split() if w in REASONS}
+    calls = [n for n in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(n, ast.Call)]
+    made = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "Judgement" and len(c.args) > 1]
+    used = {c.args[1].value for c in made if isinstance(c.args[1], ast.Constant)}
     assert len(used) >= 8
+    assert used <= set(REASONS)
