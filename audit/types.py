@@ -270,13 +270,44 @@ class Rows:
         return digest.hexdigest()
 
 
+class Query(Protocol):
+    """A question put to every model about every record, beyond its log-probabilities; answers are stored and shared.
+
+    A frozen dataclass in `attacks`: `name`, its fields and `version` (raised when the same fields would give other
+    answers) identify the stored answers. `access` is what asking needs.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    access: ClassVar[Access]
+
+    def ask(self, trained: Trained, rows: Rows, *, seeds: Seeds, device: str) -> NDArray[np.float32]:
+        """float32 (records, ...). `trained.target` answers queries; `trained.model` is the framework's own object and
+        only for queries whose `access` includes weights. `seeds` are the same for every model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What an attack must be given: number of shadow models, whether population records, and the access it uses."""
+    """What an attack must be given: number of shadow models, whether population records, and the access it uses.
+
+    `queries` are asked of every model beside its log-probabilities; `features`: it reads the records themselves.
+    """
 
     access: Access = Access.LOGITS
     shadows: int = 0
     population: bool = False
+    queries: tuple[Query, ...] = ()
+    features: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one query gave: `target` (records, ...), `shadows` (shadows, records, ...), and the same of population."""
+
+    target: FloatArray
+    shadows: FloatArray
+    population_target: FloatArray
+    population_shadows: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +317,9 @@ class Evidence:
     Natural-log class probabilities, float, of the target (records, classes) and of the shadows
     (shadows, records, classes); `shadow_inside` bool (shadows, records) is the shadows' own membership. Population
     records were in no model: `population_target` (population, classes), `population_shadows`
-    (shadows, population, classes). Arrays may be memory-mapped; attacks stream over shadows.
+    (shadows, population, classes). Arrays may be memory-mapped; attacks stream over shadows. `answers` holds what the
+    attack's own queries gave, by query name. `features` (records, ...) and `population_features` (population, ...) are
+    the records themselves, for attacks that declare to read them.
     """
 
     labels: NDArray[np.int64]
@@ -298,6 +331,9 @@ class Evidence:
     population_target: FloatArray
     population_shadows: FloatArray
     access: Access = Access.LOGITS
+    answers: Mapping[str, Answers] = field(default_factory=dict)
+    features: NDArray[Any] | None = None
+    population_features: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         n, classes = self.target.shape
