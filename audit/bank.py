@@ -1,11 +1,11 @@
-"""Models on demand: what the store has is loaded, what it lacks is trained in blocks, stacked where the trainer can."""
+"""Models on demand: what the store has is reused, what it lacks is trained in blocks, where the executor runs them."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,92 +14,168 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import StaleArtifactError
+from .answers import Source, Stack, read
+from .execution import Block, Executor, LogProbabilities, Question, Work, block_size
 from .plugs import identity_of
 from .progress import Reporter
 from .seeds import Seeds
 from .store import Store, digest
-from .types import BoolArray, Job, PrivateTrainer, Rows, StackedTrainer, Trained, Trainer
+from .types import BoolArray, Job, PrivateTrainer, Rows, Trained, Trainer
 
-BLOCK = 64
-"""Models trained together. Part of what a stored model depends on only through rounding, so it is a constant."""
+LOG_PROBABILITIES = LogProbabilities()
+ANSWERS = "answers.npy"
 
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What one model answers: float32 log-probabilities (queried, classes), the store key, and its training record."""
+    """What one model answers, the store key, and its training record."""
 
-    log_probabilities: NDArray[np.float32]
+    source: Source
     key: str
     record: dict[str, Any]
+
+    @property
+    def log_probabilities(self) -> NDArray[np.float32]:
+        """Natural-log class probabilities (queried, classes); mapped from the store while it is in use."""
+        return read(self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A block to train, and what its models are stored by."""
+
+    block: Block
+    inputs: tuple[dict[str, Any], ...]
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Trains on `universe` and queries `queried`. `device` shapes speed, not what is stored."""
+    """Trains on `universe` and asks about `queried`. `device` and `executor` shape speed, not what is stored."""
 
     store: Store
     universe: Rows
     queried: Rows
     device: str
     reporter: Reporter
+    executor: Executor
+    _fingerprints: dict[bytes, str] = field(default_factory=dict)
 
     @cached_property
-    def _queried_fingerprint(self) -> str:
+    def queried_fingerprint(self) -> str:
+        """A digest of the rows that models are asked about."""
         return self.queried.fingerprint()
 
     @cached_property
-    def _versions(self) -> dict[str, str]:
+    def versions(self) -> dict[str, str]:
+        """Of the packages that shape a model."""
         return {name: installed_version(name) for name in ("torch", "opacus")}
 
     def signals(self, trainer: Trainer, jobs: Sequence[Job], label: str) -> list[Signals]:
         """One `Signals` per job, in order. Missing models are trained; missing answers are asked of stored models."""
+        sources = self.query(trainer, jobs, LOG_PROBABILITIES, label).sources
+        keys = self._keys(trainer, jobs)
+        return [Signals(source, key, self._record(key)) for source, key in zip(sources, keys, strict=True)]
+
+    def query(self, trainer: Trainer, jobs: Sequence[Job], question: Question, label: str) -> Stack:
+        """Every job's answers, in order, like an array (jobs, queried, ...) that stays on disk."""
+        self.train(trainer, [jobs], label, [question])
+        keys = self._keys(trainer, jobs)
+        asked = [digest(self._asked(key, question)) for key in keys]
+        open_jobs = [k for k in range(len(jobs)) if not self.store.has("signals", asked[k])]
+        if open_jobs:
+            trainer = with_public_size(trainer, jobs)
+            self._ask(trainer, [jobs[k] for k in open_jobs], [keys[k] for k in open_jobs], question, label)
+        return Stack(tuple(self.store.path("signals", key) / ANSWERS for key in asked))
+
+    def trained(self, trainer: Trainer, job: Job, label: str) -> Trained:
+        """One model itself, loaded from the store."""
+        self.train(trainer, [[job]], label)
+        folder = self.store.path("models", self._keys(trainer, [job])[0])
+        return with_public_size(trainer, [job]).load(folder, self.universe, device=self.device)
+
+    def train(
+        self, trainer: Trainer, groups: Sequence[Sequence[Job]], label: str, questions: Sequence[Question] = ()
+    ) -> None:
+        """Train what the store lacks of all groups at once, so that their blocks share the workers, and put these
+        questions to the models while they are in memory, after the one for log-probabilities. Models of different
+        groups are never in one block."""
+        asked = tuple({(each.name, each.version): each for each in (LOG_PROBABILITIES, *questions)}.values())
+        planned = [one for jobs in groups for one in self._plan(with_public_size(trainer, jobs), jobs)]
+        if not planned:
+            return
+        jobs = planned[0].block.jobs
+        work = Work(with_public_size(trainer, jobs), self.universe, self.queried, asked, self.device)
+        blocks = [one.block for one in planned]
+        models = sum(len(block.jobs) for block in blocks)
+        with self.reporter.step("train"), self.reporter.training(label, models) as progress:
+            self.executor.run(work, blocks, finished=lambda k: self._collect(planned[k], asked), progress=progress)
+
+    def _keys(self, trainer: Trainer, jobs: Sequence[Job]) -> list[str]:
         trainer = with_public_size(trainer, jobs)
-        keyed = [(job, self._inputs(trainer, job)) for job in jobs]
-        for start in range(0, len(keyed), BLOCK):
-            self._train_block(trainer, keyed[start : start + BLOCK], label)
-        return [self._answer(trainer, digest(inputs)) for _, inputs in keyed]
+        return [digest(self._inputs(trainer, job)) for job in jobs]
 
     def _inputs(self, trainer: Trainer, job: Job) -> dict[str, Any]:
         return {
             "trainer": identity_of(trainer),
-            "versions": self._versions,
-            "data": self.universe.take(job.inside).fingerprint(),
+            "versions": self.versions,
+            "data": self._fingerprint(job.inside),
             "seeds": {"root": job.seeds.root, "path": list(job.seeds.path)},
         }
 
-    def _train_block(self, trainer: Trainer, block: Sequence[tuple[Job, dict[str, Any]]], label: str) -> None:
-        keys = [digest(inputs) for _, inputs in block]
-        missing = [k for k in keys if not self.store.has("models", k)]
-        checkpoint = self.store.root / "checkpoints" / digest(keys)
-        if not missing:
-            self._close(keys, checkpoint)
-            return
-        # A block begun before is finished as the same block: another composition would round differently.
-        if len(missing) < len(keys) and not checkpoint.exists():
-            keep = [pair for pair, key in zip(block, keys, strict=True) if key in missing]
-            self._train_block(trainer, keep, label)
-            return
-        checkpoint.mkdir(parents=True, exist_ok=True)
-        with self.reporter.step("train"):
-            jobs = [job for job, _ in block]
-            try:
-                trained = self._fit(trainer, jobs, checkpoint, label)
-            except StaleArtifactError:
-                # Begun by another version of the trainer: of no use to this one, and nothing else is lost with it.
-                self.reporter.say(f"  {label}: a checkpoint of another version is discarded")
-                shutil.rmtree(checkpoint)
-                checkpoint.mkdir()
-                trained = self._fit(trainer, jobs, checkpoint, label)
-            for (_, inputs), key, model in zip(block, keys, trained, strict=True):
-                self._keep(trainer, key, inputs, model)
-        self._close(keys, checkpoint)
+    def _fingerprint(self, inside: BoolArray) -> str:
+        """Of a model's rows; remembered, since every trainer and every question asks again."""
+        members = np.packbits(inside).tobytes()
+        if members not in self._fingerprints:
+            self._fingerprints[members] = self.universe.take(inside).fingerprint()
+        return self._fingerprints[members]
 
-    def _close(self, keys: list[str], checkpoint: Path) -> None:
+    def _plan(self, trainer: Trainer, jobs: Sequence[Job]) -> Iterator[_Planned]:
+        """The blocks in which a model is missing. What is only to be closed is closed."""
+        size = block_size(trainer)
+        for start in range(0, len(jobs), size):
+            part = tuple(jobs[start : start + size])
+            inputs = tuple(self._inputs(trainer, job) for job in part)
+            planned = self._planned(part, inputs)
+            missing = [k for k, key in enumerate(planned.keys) if not self.store.has("models", key)]
+            if not missing:
+                self._close(planned)
+                continue
+            # A block begun before is finished as the same block: another composition would round differently.
+            if len(missing) < len(part) and not planned.block.checkpoint.exists():
+                planned = self._planned(tuple(part[k] for k in missing), tuple(inputs[k] for k in missing))
+            planned.block.checkpoint.mkdir(parents=True, exist_ok=True)
+            yield planned
+
+    def _planned(self, jobs: tuple[Job, ...], inputs: tuple[dict[str, Any], ...]) -> _Planned:
+        keys = tuple(digest(each) for each in inputs)
+        return _Planned(Block(jobs, self.store.root / "checkpoints" / digest(keys)), inputs, keys)
+
+    def _collect(self, planned: _Planned, asked: tuple[Question, ...]) -> None:
+        """Move what an executor left of a block into the store."""
+        for position, (key, inputs) in enumerate(zip(planned.keys, planned.inputs, strict=True)):
+            self._keep(planned.block, position, key, inputs, asked)
+        self._close(planned)
+
+    def _keep(self, block: Block, position: int, key: str, inputs: dict[str, Any], asked: tuple[Question, ...]) -> None:
+        """Store one model and its answers."""
+        with self.store.writing("models", key, inputs) as folder:
+            for file in block.model(position).iterdir():
+                shutil.move(file, folder / file.name)
+        for number, question in enumerate(asked):
+            self._keep_answers(block.answers(position, number), key, question)
+
+    def _keep_answers(self, file: Path, key: str, question: Question) -> None:
+        asked = self._asked(key, question)
+        with self.store.writing("signals", digest(asked), asked) as folder:
+            shutil.move(file, folder / ANSWERS)
+
+    def _close(self, planned: _Planned) -> None:
         """Log a block whose models are all stored, and drop its checkpoint; a kill in between leaves this to be done.
 
         The log has one line a block: the steps its models needed, and those really executed, repeated ones included.
         """
+        keys, checkpoint = planned.keys, planned.block.checkpoint
         if not checkpoint.exists():
             return
         path = self.store.root / "training-log.jsonl"
@@ -118,45 +194,23 @@ class Bank:
         record: dict[str, Any] = json.loads((self.store.path("models", key) / "train.json").read_text(encoding="utf-8"))
         return record
 
-    def _fit(self, trainer: Trainer, jobs: Sequence[Job], checkpoint: Path, label: str) -> list[Trained]:
-        with self.reporter.training(label, len(jobs)) as progress:
-            if isinstance(trainer, StackedTrainer) and len(jobs) > 1:
-                return trainer.fit_many(
-                    self.universe, jobs, device=self.device, checkpoint=checkpoint, progress=progress
-                )
-            models = []
-            for position, job in enumerate(jobs):
-                folder = checkpoint / str(position)
-                folder.mkdir(exist_ok=True)
-                models.append(
-                    trainer.fit(self.universe, job.inside, seeds=job.seeds, device=self.device, checkpoint=folder)
-                )
-                progress(position + 1, len(jobs))
-            return models
+    def _ask(self, trainer: Trainer, jobs: Sequence[Job], keys: Sequence[str], question: Question, label: str) -> None:
+        """Put a question to models that are stored already."""
+        blocks = [
+            Block((job,), self.store.root / "tmp" / f"ask-{key}", (self.store.path("models", key),))
+            for job, key in zip(jobs, keys, strict=True)
+        ]
 
-    def _keep(self, trainer: Trainer, key: str, inputs: dict[str, Any], model: Trained) -> None:
-        """Store the model and, while it is in memory, its answers."""
-        with self.store.writing("models", key, inputs) as folder:
-            trainer.save(model, folder)
-        self._ask(key, model)
+        def collect(number: int) -> None:
+            self._keep_answers(blocks[number].answers(0, 0), keys[number], question)
+            shutil.rmtree(blocks[number].checkpoint, ignore_errors=True)
 
-    def _answer(self, trainer: Trainer, key: str) -> Signals:
-        signal_key = digest({"model": key, "queried": self._queried_fingerprint})
-        if not self.store.has("signals", signal_key):
-            self._ask(key, trainer.load(self.store.path("models", key), self.universe, device=self.device))
-        from safetensors.numpy import load_file
+        work = Work(trainer, self.universe, self.queried, (question,), self.device)
+        with self.reporter.step("query"), self.reporter.training(label, len(blocks), "asked") as progress:
+            self.executor.run(work, blocks, finished=collect, progress=progress)
 
-        stored = load_file(self.store.path("signals", signal_key) / "signals.safetensors")
-        return Signals(stored["log_probabilities"], key, self._record(key))
-
-    def _ask(self, key: str, model: Trained) -> None:
-        from safetensors.numpy import save_file
-
-        with self.reporter.step("query"):
-            inputs = {"model": key, "queried": self._queried_fingerprint}
-            answers = np.ascontiguousarray(model.target.log_probabilities(self.queried.features), dtype=np.float32)
-            with self.store.writing("signals", digest(inputs), inputs) as folder:
-                save_file({"log_probabilities": answers}, folder / "signals.safetensors")
+    def _asked(self, key: str, question: Question) -> dict[str, Any]:
+        return {"model": key, "queried": self.queried_fingerprint, "query": f"{question.name}/{question.version}"}
 
 
 def with_public_size(trainer: Trainer, jobs: Sequence[Job]) -> Trainer:

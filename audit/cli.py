@@ -60,33 +60,41 @@ def run(
     out: OutFolder = None,
     overrides: Overrides = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
-    executor: Annotated[str, typer.Option(help="Where models train: local.")] = "local",
+    executor: Annotated[str, typer.Option(help="Where models train: local or ray (RAY_ADDRESS).")] = "local",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Run the whole audit and write the report. Running it again resumes."""
     from .conduct import conduct
 
-    if executor != "local":
-        raise ConfigError(f"--executor {executor!r} is not available; use local")
     command = shlex.join(["leakgauge", *sys.argv[1:]])
-    raise typer.Exit(conduct(suite_path(audit), out, overrides or [], device=device, quiet=quiet, command=command))
+    code = conduct(
+        suite_path(audit), out, overrides or [], device=device, quiet=quiet, command=command, executor=executor
+    )
+    raise typer.Exit(code)
 
 
 @app.command()
-def plan(audit: AuditFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def plan(
+    audits: Annotated[list[Path], typer.Argument(help="Audit files (TOML or YAML), or names of suites.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
     """Validate and price an audit, and print the ceiling of each bound. Trains nothing."""
     from .config import load_config
     from .existing import settle_existing
     from .plan import plan_json
-    from .run import settle
+    from .setting import settle
     from .show import print_plan
 
-    config = load_config(suite_path(audit), overrides or [])
-    document = plan_json(settle_existing(config).setting if config.target else settle(config))
+    documents = []
+    for audit in audits:
+        config = load_config(suite_path(audit), overrides or [])
+        documents.append(plan_json(settle_existing(config).setting if config.target else settle(config)))
     if as_json:
-        print_json(document)
+        print_json(documents if len(documents) > 1 else documents[0])
     else:
-        print_plan(document)
+        for document in documents:
+            print_plan(document)
 
 
 @app.command()
@@ -205,6 +213,49 @@ def account(
 
 
 @app.command()
+def compare(
+    baseline: Annotated[Path, typer.Argument(help="The baseline file, meant to be committed.")],
+    runs: Annotated[list[Path], typer.Argument(help="The run's audit.json or folder; with --update five or more.")],
+    update: Annotated[bool, typer.Option("--update", help="Write the baseline from these runs instead.")] = False,
+    confidence: Annotated[
+        float, typer.Option(help="A run of the same code passes with at least this probability.")
+    ] = 0.99,
+    statistic: Annotated[
+        str | None, typer.Option(help="With --update: what decides, such as auc, guesses or tpr@0.01.")
+    ] = None,
+    commit: Annotated[str | None, typer.Option(help="With --update: the commit to note; default from the CI.")] = None,
+    github: Annotated[bool, typer.Option("--github", help="Also annotations, and the job's step summary.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a run with a baseline of several seeds; fails (exit 1) only where the intervals separate."""
+    from .comparison.command import compare_command, update_command
+
+    if update:
+        raise typer.Exit(update_command(baseline, runs, statistic=statistic, commit=commit))
+    raise typer.Exit(compare_command(baseline, runs, confidence=confidence, as_json=as_json, github=github))
+
+
+@app.command()
+def baseline(
+    audit: AuditFile,
+    out: Annotated[Path, typer.Option("--out", help="The baseline file to write.")],
+    seeds: Annotated[int, typer.Option(help="How many seeds to run; at least 5, more see smaller changes.")] = 10,
+    runs: Annotated[Path | None, typer.Option("--runs", help="Where runs go; default runs/<name>-baseline.")] = None,
+    overrides: Overrides = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    statistic: Annotated[str | None, typer.Option(help="What decides, such as auc, guesses or tpr@0.01.")] = None,
+    commit: Annotated[str | None, typer.Option(help="The commit to note; default from the CI.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Run an audit with several seeds and write their baseline. Running it again resumes."""
+    from .comparison.command import update_command
+    from .comparison.seeds import run_seeds
+
+    made = run_seeds(suite_path(audit), seeds, runs, overrides or [], device=device_name(device), quiet=quiet)
+    raise typer.Exit(update_command(out, made, statistic=statistic, commit=commit))
+
+
+@app.command()
 def selftest(
     trials: Annotated[int, typer.Option(help="Simulated audits a cell.")] = 2000,
     thorough: Annotated[bool, typer.Option("--thorough", help="At least 100000 trials at the judging level.")] = False,
@@ -241,7 +292,7 @@ def bench(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or its audit.json.")],
-    formats: Annotated[str, typer.Option("--format", help="Comma-separated: html, md, junit, sarif.")] = "html,md",
+    formats: Annotated[str, typer.Option("--format", help="Of html, md, junit, sarif, github: a list.")] = "html,md",
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show masked strings; stamps the file as personal data.")
     ] = False,
@@ -251,8 +302,13 @@ def report(
     from .conduct import render_report
 
     wanted = tuple(f.strip() for f in formats.split(","))
-    for path in render_report(folder, wanted, reveal=reveal, language=language):
+    written = render_report(folder, wanted, reveal=reveal, language=language)
+    for path in written:
         typer.echo(str(path))
+    if "github" in wanted:
+        from .comparison.github import show_in_job
+
+        show_in_job(folder, written[wanted.index("github")], language=language)
 
 
 @app.command("list")

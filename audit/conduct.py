@@ -8,11 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from .config import load_config
+from .errors import ConfigError
 from .progress import Reporter
 from .registry import PARTS
 
 
-def conduct(path: Path, out: Path | None, overrides: Sequence[str], *, device: str, quiet: bool, command: str) -> int:
+def conduct(
+    path: Path,
+    out: Path | None,
+    overrides: Sequence[str],
+    *,
+    device: str,
+    quiet: bool,
+    command: str,
+    executor: str = "local",
+) -> int:
     """Run or resume an audit file, render the report, say where it is; returns the exit code of DESIGN 5."""
     from .cli import device_name
     from .existing import run_existing
@@ -22,15 +32,19 @@ def conduct(path: Path, out: Path | None, overrides: Sequence[str], *, device: s
     config = load_config(path, overrides)
     folder = out or Path("runs") / config.audit.name
     reporter = Reporter(quiet=quiet)
-    runner = run_existing if config.target else run_audit
-    audit = runner(
-        config,
-        out=folder,
-        device=device_name(device),
-        reporter=reporter,
-        command=command,
-        source=path.read_text(encoding="utf-8"),
-    )
+    common: dict[str, Any] = {
+        "out": folder,
+        "device": device_name(device),
+        "reporter": reporter,
+        "command": command,
+        "source": path.read_text(encoding="utf-8"),
+    }
+    if config.target is None:
+        audit = run_audit(config, executor=executor, **common)
+    elif executor == "local":
+        audit = run_existing(config, **common)
+    else:
+        raise ConfigError(f"--executor {executor!r}: [target] is a model that exists, nothing is trained: leave it out")
     written = PARTS.load("render")(audit, folder, ("html", "md"))
     reporter.say(f"verdict: {audit['verdict']} ({time.perf_counter() - started:.0f} s)")
     for file in [folder / "audit.json", *written]:

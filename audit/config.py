@@ -79,16 +79,21 @@ class TrainerSection(PlugSection):
 
 
 class AttackSection(PlugSection):
-    """One `[[attack]]`: the plug-in's own parameters, and how its scores are judged."""
+    """One `[[attack]]`: the plug-in's own parameters, how its scores are judged, and the trainers it runs on (all)."""
 
     guesses: int | None = Field(default=None, ge=1)
     alpha_share: float | None = Field(default=None, gt=0, le=1)
     bound: str | None = None
     threshold: float | None = None
+    trainers: list[str] | None = None
 
 
 class TargetSection(Section):
-    """`[target]`: an existing model. Exactly one of `path`, `huggingface`, `estimator`, `predict`, `url`."""
+    """`[target]`: an existing model. Exactly one of `path`, `huggingface`, `estimator`, `predict`, `url`.
+
+    `rate_limit` (calls a second), `batch_size` (records a call) and `cache` (answers kept in the run folder; the
+    default for a service) are for `predict` and `url`; `timeout` (seconds), `retries`, `headers` for `url` alone.
+    """
 
     path: str | None = None
     builder: str | None = None
@@ -98,6 +103,14 @@ class TargetSection(Section):
     estimator: str | None = None
     predict: str | None = None
     url: str | None = None
+    labels_only: bool = False
+    tokenize: bool = False
+    rate_limit: float | None = Field(default=None, gt=0)
+    batch_size: int | None = Field(default=None, ge=1)
+    cache: bool | None = None
+    timeout: float | None = Field(default=None, gt=0)
+    retries: int | None = Field(default=None, ge=0)
+    headers: dict[str, str] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> TargetSection:
@@ -108,6 +121,26 @@ class TargetSection(Section):
             )
         if self.path and not (self.builder or self.model):
             raise ValueError("path (safetensors weights) needs builder = 'module:attr', which builds the module")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_of_the_source(self) -> TargetSection:
+        sources = {
+            ("labels_only",): ("estimator", "predict", "url"),
+            ("tokenize",): ("huggingface",),
+            ("rate_limit", "batch_size", "cache"): ("predict", "url"),
+            ("timeout", "retries", "headers"): ("url",),
+        }
+        for keys, those in sources.items():
+            for key in keys:
+                if getattr(self, key) not in (None, False) and not any(getattr(self, source) for source in those):
+                    raise ValueError(f"{key} belongs to a target given by {' or '.join(those)}")
+        for name, value in (self.headers or {}).items():
+            if "$" not in value:
+                raise ValueError(
+                    f"header {name!r} is written out in the file, and files get shared; put its value into the "
+                    "environment and write '$NAME'"
+                )
         return self
 
 

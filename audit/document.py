@@ -21,11 +21,11 @@ from .metrics.membership import FALSE_POSITIVE_RATES, rate_key
 from .plugs import spec_of
 from .prepare import Material
 from .trial import Certified, JudgedBy
-from .types import Access, Attack, BoolArray, Bound, Claim, PrivateTrainer, Scores, Verdict
+from .types import Access, BoolArray, Bound, Claim, PrivateTrainer, Scores, Unit, Verdict
 from .verdict import REASONS, Judgement
 
 if TYPE_CHECKING:
-    from .run import Setting
+    from .setting import Setting
 
 SCHEMA = "leakgauge/audit/1"
 
@@ -96,16 +96,19 @@ def check_rate(fpr: float) -> str:
 def finding(
     part: TrainerPart,
     identity: str,
-    attack: Attack,
+    attack: Any,
     judgement: Judgement,
     certified: Certified | None,
     metrics: Mapping[str, Any],
-    how: JudgedBy,
+    how: JudgedBy | None,
+    *,
+    claim: Claim | None,
+    extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One finding of DESIGN 8."""
+    """One finding of DESIGN 8. `claim` is the one tested, if any; `how` is None where nothing is bounded."""
     tested = None
-    if part.claim is not None:
-        tested = {"epsilon": part.claim.epsilon_at(how.delta), "delta": how.delta}
+    if claim is not None and how is not None:
+        tested = {"epsilon": claim.epsilon_at(how.delta), "delta": how.delta}
     evidence: dict[str, Any] = {
         "refutes": judgement.refutes,
         "needs": _needs(attack),
@@ -121,10 +124,15 @@ def finding(
         "metrics": dict(metrics),
         "claim": tested,
         "bound": certified.reported.to_json() if certified else None,
-        "judged": judged(certified.judged, how.violation_confidence) if certified else None,
+        "judged": judged(certified.judged, how.violation_confidence) if certified and how else None,
         "reason": judgement.reason,
-        "evidence": evidence,
+        "evidence": evidence | dict((extra or {}).get("evidence", {})),
+        **{key: value for key, value in (extra or {}).items() if key in FINDING_EXTRAS},
     }
+
+
+FINDING_EXTRAS = ("threat", "series", "examples", "slices")
+"""Optional keys of a finding, in the shapes of `audit.games`."""
 
 
 def judged(bound: Bound, confidence: float) -> dict[str, float]:
@@ -132,13 +140,19 @@ def judged(bound: Bound, confidence: float) -> dict[str, float]:
     return {"confidence": confidence, "epsilon": bound.epsilon, "ceiling": bound.ceiling, "alpha": bound.alpha}
 
 
-def rule_of(attack: Attack) -> str:
-    """The rule id of an attack's findings: `canary.*` for records it crafts, `membership.*` for natural ones."""
-    family = "canary" if getattr(attack, "crafts_records", False) else "membership"
+def rule_of(attack: Any) -> str:
+    """The rule id of an attack's findings: its own family, else `client.*` for canary clients, `canary.*` for records
+    or gradients it crafts, `membership.*` for natural records."""
+    family = getattr(attack, "family", None)
+    if family is None and getattr(attack, "unit", Unit.RECORD) is Unit.CLIENT:
+        family = "client"
+    if family is None:
+        crafts = getattr(attack, "crafts_records", False) or hasattr(attack, "score_canaries")
+        family = "canary" if crafts else "membership"
     return f"{family}.{attack.name}"
 
 
-def _needs(attack: Attack) -> dict[str, Any]:
+def _needs(attack: Any) -> dict[str, Any]:
     needs = attack.needs
     return {"shadows": needs.shadows, "access": needs.access.names(), "population": needs.population}
 
@@ -162,23 +176,34 @@ def error_finding(setting: Setting, trainer: str, attack: str, error: Exception)
 def failed_trainer(setting: Setting, identity: str, error: Exception) -> TrainerPart:
     """Every attack on a trainer that failed is a finding with verdict `error`."""
     part = TrainerPart(identity, None, {}, {})
-    part.findings = [error_finding(setting, identity, attack, error) for attack in setting.attacks]
+    part.findings = [error_finding(setting, identity, attack, error) for attack in setting.attacks_on(identity)]
     return part
 
 
 def positive_figure(
-    part: TrainerPart, attack: str, twin: Certified, scores: Scores, inside: BoolArray, how: JudgedBy
+    part: TrainerPart,
+    attack: str,
+    twin: Certified,
+    scores: Scores,
+    inside: BoolArray,
+    how: JudgedBy,
+    claim: Claim | None,
 ) -> dict[str, Any]:
     """What the same attack shows on the unprotected twin, at the judging confidence."""
-    claim = part.claim.epsilon_at(how.delta) if part.claim else None
+    figure = twin_figure(part.identity, attack, twin, claim, how)
+    return figure | {"auc": metrics_of(scores, inside, 0.95)["auc"]["value"]}
+
+
+def twin_figure(trainer: str, attack: str, twin: Certified, claim: Claim | None, how: JudgedBy) -> dict[str, Any]:
+    """The bound on the unprotected twin beside the claim, without an attack's curve."""
     return {
-        "trainer": part.identity,
+        "trainer": trainer,
         "attack": attack,
         "epsilon": twin.judged.epsilon,
         "reported_epsilon": twin.reported.epsilon,
         "ceiling": twin.judged.ceiling,
-        "claim": claim,
-        "auc": metrics_of(scores, inside, 0.95)["auc"]["value"],
+        "claim": claim.epsilon_at(how.delta) if claim else None,
+        "auc": None,
     }
 
 
@@ -234,7 +259,7 @@ def system(setting: Setting, device: str) -> dict[str, Any]:
                 "name": setting_name(setting, identity),
                 "spec": spec_of(trainer),
                 # The unprotected twin of a private trainer has as many models again.
-                "models": (1 + setting.shadows) * (2 if isinstance(trainer, PrivateTrainer) else 1),
+                "models": (1 + setting.shadows_for(identity)) * (2 if isinstance(trainer, PrivateTrainer) else 1),
             }
             for identity, trainer in setting.trainers.items()
         ],
@@ -278,8 +303,10 @@ def setting_name(setting: Setting, identity: str) -> str:
 def claim_entry(part: TrainerPart) -> dict[str, Any]:
     """A claim with its fine print, the cross-check by other accountants, and the point that was tested."""
     assert part.claim is not None
-    deltas = [row["delta"] for row in part.ledger] or [part.claim.delta]
-    tested = {"delta": deltas[0], "epsilon": part.claim.epsilon_at(deltas[0])}
+    known = min(part.claim.delta, *(point.delta for point in part.claim.curve), 1.0)
+    # Games and canary runs may test at a delta of their own, below where this claim says anything.
+    delta = next((row["delta"] for row in part.ledger if row["delta"] >= known), part.claim.delta)
+    tested = {"delta": delta, "epsilon": part.claim.epsilon_at(delta)}
     return {
         "trainer": part.identity,
         **claim_to_json(part.claim),

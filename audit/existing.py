@@ -10,19 +10,22 @@ import numpy as np
 
 from . import document as doc
 from .accounting import dp_sgd_claim
+from .attacked import Answered, audit_attack
 from .bank import Signals
+from .canaries import CanaryAttack
 from .config import AuditConfig, ClaimSection
 from .controls import blind_control
 from .errors import ConfigError, IncompatibleError
-from .plugs import build
+from .games import Game
 from .prepare import Coins, Material, straddling
 from .progress import Reporter
-from .registry import ATTACKS, PARTS
-from .run import Answers, Setting, audit_attack, check_judging, finish, now
+from .registry import PARTS
+from .run import finish, now
 from .scores import as_bool
 from .seeds import Seeds
+from .setting import Setting, built_attacks, check_judging
 from .trial import check_access
-from .types import Access, BoolArray, Claim, Mechanism
+from .types import Access, BoolArray, Claim, Mechanism, Rows, Trained
 
 IDENTITY = "target"
 
@@ -43,13 +46,17 @@ def settle_existing(config: AuditConfig) -> ExistingSetting:
             "`leakgauge score SCORES --design runs`"
         )
     seeds = Seeds(config.audit.seed)
-    attacks = {
-        a.identity: build(ATTACKS, a.name, a.parameters, where=f"attack.{i}") for i, a in enumerate(config.attack)
-    }
+    attacks = built_attacks(config)
     access = Access.parse(config.audit.access)
+    assert config.target is not None
+    if config.target.labels_only and access.covers(Access.LOSS):
+        raise ConfigError(
+            f"[target] labels_only answers with labels, but [audit] access grants {', '.join(access.names())}: set "
+            "access = ['labels'] and use attacks that need no more"
+        )
     for name, attack in attacks.items():
         check_access(attack, access)
-        if attack.needs.shadows or getattr(attack, "crafts_records", False):
+        if attack.needs.shadows or getattr(attack, "crafts_records", False) or isinstance(attack, Game | CanaryAttack):
             raise ConfigError(
                 f"attack {name!r} needs shadow models or records inserted before training, but [target] trains "
                 "nothing: use loss, or audit your training function with [trainer] name = 'module:attr'"
@@ -59,7 +66,7 @@ def settle_existing(config: AuditConfig) -> ExistingSetting:
     sections = {a.identity: a for a in config.attack}
     setting = Setting(config, seeds, attacks, sections, {}, material, coins, access)
     claim = claim_of_section(config.claim)
-    check_judging(setting, claim)
+    check_judging(setting, IDENTITY, claim)
     return ExistingSetting(setting, claim)
 
 
@@ -75,15 +82,16 @@ def run_existing(
     doc.write_membership(out / "membership.parquet", setting.material, setting.coins.target)
     with reporter.step("query"):
         queried = setting.material.queried()
-        target = PARTS.load("target")(data=queried, device=device, **_given(config))
+        target = PARTS.load("target")(data=queried, device=device, folder=out / "target", **_given(config))
         answers = Signals(_answers(target, queried.features, queried.classes), "existing", {})
+        queries = _queried(setting, target, queried, device)
     with reporter.step("controls"):
         blind = blind_control(setting.material, setting.coins.target, seeds=setting.seeds.at("control", "blind"))
     utility = doc.utility(setting.material, setting.coins.target, answers, IDENTITY)
     part = doc.TrainerPart(IDENTITY, existing.claim, utility, {})
     for attack in setting.attacks:
         with reporter.step("attack"):
-            audit_attack(setting, part, attack, Answers(answers, []), None, blind.separates, out)
+            audit_attack(setting, part, attack, Answered(answers, [], queries), None, blind.separates, out)
     audit = doc.assemble(setting, [part], blind, reporter.timings, device)
     audit["system"]["trainers"] = [_target_entry(config)]
     return finish(audit, config, out, started=started, command=command, source=source)
@@ -96,6 +104,16 @@ def _answers(target: Any, features: Any, classes: int) -> Any:
             f"the target answers with shape {answers.shape}, but the data has {len(features)} rows of {classes} classes"
         )
     return answers
+
+
+def _queried(setting: Setting, target: Any, queried: Rows, device: str) -> dict[str, Any]:
+    """What the attacks' own queries give, by query name; the target is the only model asked."""
+    trained = Trained(getattr(target, "module", None), target, None, 0)
+    wanted = {query for attack in setting.attacks.values() for query in attack.needs.queries}
+    return {
+        query.name: [query.ask(trained, queried, seeds=setting.seeds.at("query", query.name), device=device)]
+        for query in sorted(wanted, key=repr)
+    }
 
 
 def _material(config: AuditConfig) -> tuple[Material, BoolArray]:
@@ -175,7 +193,7 @@ def _target_entry(config: AuditConfig) -> dict[str, Any]:
     return {"id": IDENTITY, "name": "existing", "spec": _given(config), "models": 0}
 
 
-def _given(config: AuditConfig) -> dict[str, str]:
+def _given(config: AuditConfig) -> dict[str, Any]:
     """The keys of `[target]` that the file gives."""
     assert config.target is not None
-    return {k: v for k, v in config.target.model_dump().items() if v is not None}
+    return config.target.model_dump(exclude_none=True, exclude_defaults=True)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .config import AttackSection
+from .games import Game
 from .registry import BOUNDS
 from .trial import bound_method, default_guesses, perfect_counts
 from .types import Claim, Mechanism, PrivateTrainer, Trainer
 
 if TYPE_CHECKING:
-    from .run import Setting
+    from .setting import Setting
 
 CANDIDATE_DELTAS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 DEFAULT_DELTA = 1e-5
@@ -97,24 +98,47 @@ def advice_for(canaries: int, claim: Claim, share: float, confidence: float) -> 
 
 def powers(setting: Setting) -> list[Power]:
     """The ceiling of every attack on every trainer."""
-    from .ledger import share_out
+    from .canaries import CanaryAttack
+    from .setting import canary_claim, of_unit
 
-    config = setting.config
-    shares = share_out({a.identity: a.alpha_share for a in config.attack})
     rows = []
     for identity, trainer in setting.trainers.items():
         claim = planned_claim(setting, trainer)
-        for name, section in setting.sections.items():
-            rows.append(_power(setting, identity, claim, name, section, shares[name]))
+        for name in setting.attacks_on(identity):
+            attack = setting.attacks[name]
+            if isinstance(attack, Game):
+                rows += _game_power(setting, identity, claim, name)
+                continue
+            hosted = isinstance(attack, CanaryAttack)
+            here = canary_claim(setting, identity, name) if hosted else of_unit(claim, attack)
+            rows.append(_power(setting, identity, here, name))
     return rows
 
 
-def _power(
-    setting: Setting, trainer: str, claim: Claim | None, name: str, section: AttackSection, share: float
-) -> Power:
+def _game_power(setting: Setting, trainer: str, claim: Claim | None, name: str) -> list[Power]:
+    """The ceiling of a game that says beforehand what it will count; nothing for one that only measures."""
+    from .setting import alpha_share
+
+    planned = getattr(setting.attacks[name], "planned", None)
+    trials = planned() if callable(planned) else None
+    if trials is None:
+        return []
+    share = alpha_share(setting, name, trainer)
+    claim = trials.claim or claim
+    method = bound_method(trials.method, claim.mechanism if claim else Mechanism())
+    alpha = (1 - setting.config.audit.violation_confidence) * share
+    ceiling = method.ceiling(trials.counts, delta=trials.delta, alpha=alpha)
+    runs = int(next(iter(trials.counts.numbers().values())))
+    promised = claim.epsilon_at(trials.delta) if claim else None
+    return [Power(trainer, name, runs, runs, share, trials.delta, ceiling, promised, None)]
+
+
+def _power(setting: Setting, trainer: str, claim: Claim | None, name: str) -> Power:
+    from .setting import alpha_share, players
+
     audit = setting.config.audit
-    records = setting.material.records_of(name)
-    canaries = records.stop - records.start
+    section, share = setting.sections[name], alpha_share(setting, name, trainer)
+    canaries = players(setting, name)
     guesses = section.guesses or default_guesses(canaries)
     delta = delta_to_test(audit.delta, claim, canaries, section, share, audit.violation_confidence)
     mechanism = claim.mechanism if claim else Mechanism()
@@ -137,7 +161,7 @@ def price(setting: Setting) -> list[dict[str, Any]]:
     """Models and training steps per trainer, twins included, and a rough guess of the seconds."""
     rows = []
     for identity, trainer in setting.trainers.items():
-        models = 1 + setting.shadows
+        models = 1 + setting.shadows_for(identity)
         steps = _steps(setting, trainer)
         rows.append({"trainer": identity, "models": models, "steps_a_model": steps, "seconds": _seconds(models, steps)})
         if isinstance(trainer, PrivateTrainer):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import TextIO
 
 from .types import Progress, silent
+
+WINDOW = 60.0
+"""Seconds over which the pace is taken: it changes when worker processes join, and when easy models are done."""
 
 
 class Reporter:
@@ -34,8 +38,8 @@ class Reporter:
             self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - started
 
     @contextlib.contextmanager
-    def training(self, label: str, models: int) -> Iterator[Progress]:
-        """A progress callback for one block of models."""
+    def training(self, label: str, models: int, what: str = "") -> Iterator[Progress]:
+        """A progress callback, of any unit, for so many models; `what` is done to them where it is not training."""
         started = time.perf_counter()
         if self.quiet:
             yield silent
@@ -43,33 +47,59 @@ class Reporter:
             with self._bar(label) as update:
                 yield update
         else:
-            with self._lines(label) as update:
-                yield update
-        self.say(f"  {label}: {models} model{'s' * (models != 1)} in {time.perf_counter() - started:.1f} s")
+            yield self._lines(label)
+        done = f"{models} model{'s' * (models != 1)}{what and ' '}{what}"
+        self.say(f"  {label}: {done} in {time.perf_counter() - started:.1f} s")
 
     @contextlib.contextmanager
     def _bar(self, label: str) -> Iterator[Progress]:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Bar(*columns, console=Console(file=self.stream), transient=True) as bar:
+        columns = (TextColumn("  {task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        console = Console(file=self.stream)
+        with Bar(*columns, console=console, transient=True, speed_estimate_period=WINDOW) as bar:
             task = bar.add_task(label, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
-    @contextlib.contextmanager
-    def _lines(self, label: str) -> Iterator[Progress]:
-        started = last = time.perf_counter()
+    def _lines(self, label: str) -> Progress:
+        last, pace = time.perf_counter(), Pace()
 
         def update(done: int, total: int) -> None:
             nonlocal last
             now = time.perf_counter()
+            pace.note(now, done)
             # A log needs a sign of life, not a frame rate.
-            if now - last < 10 or not done:
+            if now - last < 10:
                 return
-            last = now
-            left = (now - started) * (total - done) / done
-            self.say(f"  {label}: step {done} of {total}, about {left:.0f} s left")
+            left = pace.left(now, total - done)
+            if left is not None:
+                last = now
+                self.say(f"  {label}: {100 * done // total} %, about {left:.0f} s left")
 
-        yield update
+        return update
+
+
+class Pace:
+    """How fast work has gone lately. What was done before the first note (a resumed checkpoint) counts for nothing."""
+
+    def __init__(self) -> None:
+        self._notes: deque[tuple[float, int]] = deque()
+
+    def note(self, now: float, done: int) -> None:
+        """So much is done now."""
+        if self._notes and now - self._notes[-1][0] < WINDOW / 100:
+            return
+        self._notes.append((now, done))
+        while len(self._notes) > 2 and now - self._notes[1][0] > WINDOW:
+            self._notes.popleft()
+
+    def left(self, now: float, remaining: int) -> float | None:
+        """Seconds for the remaining work; None while nothing has moved."""
+        if not self._notes:
+            return None
+        first, last = self._notes[0], self._notes[-1]
+        if last[1] <= first[1]:
+            return None
+        return (now - first[0]) * remaining / (last[1] - first[1])

@@ -80,6 +80,9 @@ TRAINERS = Registry(
     {
         "sgd": "trainers.sgd:Sgd",
         "dp-sgd": "trainers.dpsgd:DpSgd",
+        "federated": "trainers.federated.trainer:Federated",
+        "dp-federated": "trainers.federated.trainer:DpFederated",
+        "sklearn": "trainers.estimator:Estimator",
     },
 )
 ATTACKS = Registry(
@@ -88,7 +91,16 @@ ATTACKS = Registry(
         "loss": "attacks.membership.loss:LossThreshold",
         "lira": "attacks.membership.lira:Lira",
         "rmia": "attacks.membership.rmia:Rmia",
+        "gap": "attacks.membership.gap:Gap",
+        "label-only-boundary": "attacks.membership.label_only:LabelOnlyBoundary",
+        "label-only-augment": "attacks.membership.label_only:LabelOnlyAugment",
+        "gradient-norm": "attacks.membership.gradient_norm:GradientNorm",
+        "white-box": "attacks.membership.whitebox:WhiteBox",
+        "loss-trajectory": "attacks.membership.trajectory:LossTrajectory",
+        "quantile": "attacks.membership.quantile:Quantile",
         "canary": "attacks.canary.mislabelled:MislabelledCanary",
+        "matched-filter": "attacks.inversion.matched_filter:MatchedFilter",
+        "gradient-canary": "attacks.canary.gradient_audit:GradientCanaryAudit",
     },
 )
 BOUNDS = Registry(
@@ -123,7 +135,17 @@ SUITES = Registry(
         "whitebox": "benchmarks.whitebox:run",
         "many-runs": "benchmarks.many_runs:run",
         "shuffle": "benchmarks.shuffle:run",
+        "scoring": "benchmarks.scoring:run",
         "opacus-normalisation": "benchmarks.opacus_normalisation:run",
+        "regression": "benchmarks.regression:run",
+    },
+)
+
+EXECUTORS = Registry(
+    "executors",
+    {
+        "local": "trainers.executors:LocalExecutor",
+        "ray": "trainers.executors:RayExecutor",
     },
 )
 
@@ -137,8 +159,10 @@ PARTS = Registry(
         "duplicates": "trainers.data:duplicate_groups",
         "target": "trainers.targets:load_target",
         "render": "reports.render:render",
+        "annotations": "reports.render:render_annotations",
         "validate": "reports.schema:validate_audit",
         "read": "reports.schema:read_audit",
+        "withhold": "reports.private:withhold",
     },
 )
 """Our own parts that the runner reaches by name, so that `audit` imports neither `trainers` nor `reports`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .checks.aggregation import AGGREGATION_RULES
 from .checks.static import STATIC_RULES
 
 ATTACK_RULES = {
@@ -9,6 +10,8 @@ ATTACK_RULES = {
     "membership.lira": "Shadow models tell whether a record was trained on (likelihood ratio).",
     "membership.rmia": "A few reference models and public records tell whether a record was trained on.",
     "canary.canary": "Crafted mislabelled records, inserted by fair coins, are recognised in the model.",
+    "canary.gradient-canary": "Crafted gradients, inserted by fair coins, are recognised in what every step releases.",
+    "inversion.matched-filter": "One of a few candidate records is named from a released gradient.",
     "canary.gradient": "Crafted gradients, inserted by fair coins, are recognised in the noisy sums of training.",
 }
 """Rules of the built-in attacks; a third-party attack's rule is `membership.<name>` or `canary.<name>`."""
@@ -24,5 +27,5 @@ PROBE_RULES = {
 }
 """Rules of the probes, which measure single training steps."""
 
-RULES = {**ATTACK_RULES, **STATIC_RULES, **PROBE_RULES}
+RULES = {**ATTACK_RULES, **STATIC_RULES, **PROBE_RULES, **AGGREGATION_RULES}
 """All rules that LeakGauge itself can report."""

@@ -5,113 +5,48 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import document as doc
-from .bank import Bank, Signals, jobs_for, unprotected_twin
-from .config import AttackSection, AuditConfig
-from .controls import blind_control, negative_control
-from .design import coin_flips
+from .attacked import Answered, answers_of, audit_attack
+from .bank import Bank, unprotected_twin
+from .canaries import CanaryAttack
+from .config import AuditConfig
+from .controls import blind_control
 from .errors import LeakGaugeError
-from .ledger import read_attempts, record_attempt, share_out
-from .plan import delta_to_test, planned_claim
-from .plugs import build
-from .prepare import Coins, Material, flip_coins, prepare
+from .execution import executor_named
+from .games import Game
+from .hosted import audit_canaries
+from .ledger import read_attempts, record_attempt
+from .played import audit_game
 from .progress import Reporter
-from .registry import ATTACKS, PARTS, TRAINERS
-from .seeds import Seeds
+from .registry import PARTS
+from .setting import Setting, of_unit, settle
 from .store import Store, file_digest, write_atomically
-from .trial import Certified, JudgedBy, certify, check_access, check_method, gather, judged_by, score
-from .types import Access, Attack, BoolArray, Claim, Mechanism, Scores, Trainer, Verdict
-from .verdict import Circumstances, judge
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """Everything fixed before the first training step."""
-
-    config: AuditConfig
-    seeds: Seeds
-    attacks: Mapping[str, Attack]
-    sections: Mapping[str, AttackSection]
-    trainers: Mapping[str, Trainer]
-    material: Material
-    coins: Coins
-    access: Access
-
-    @property
-    def shadows(self) -> int:
-        """Shadow models that the hungriest attack needs."""
-        return len(self.coins.shadows)
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """One trainer's models as seen by queries: the target's signals and the stacked answers of its shadows."""
-
-    target: Signals
-    shadows: list[Signals]
-
-    def stacked(self, count: int) -> Any:
-        """float32 (count, queried, classes) of the first `count` shadows."""
-        if not count:
-            return np.zeros((0, *self.target.log_probabilities.shape), dtype=np.float32)
-        return np.stack([s.log_probabilities for s in self.shadows[:count]])
-
-
-def settle(config: AuditConfig) -> Setting:
-    """Build the plug-ins, load the data, flip the coins: what is wrong with a file shows here, before training."""
-    seeds = Seeds(config.audit.seed)
-    attacks = {
-        a.identity: build(ATTACKS, a.name, a.parameters, where=f"attack.{i}") for i, a in enumerate(config.attack)
-    }
-    trainers = {
-        t.identity: build(TRAINERS, t.name, t.parameters, where=f"trainer.{i}") for i, t in enumerate(config.trainer)
-    }
-    access = Access.parse(config.audit.access)
-    for attack in attacks.values():
-        check_access(attack, access)
-    material = prepare(config, attacks, seeds=seeds)
-    shadows = max(a.needs.shadows for a in attacks.values())
-    coins = flip_coins(material, shadows + shadows % 2, seeds=seeds)
-    sections = {a.identity: a for a in config.attack}
-    setting = Setting(config, seeds, attacks, sections, trainers, material, coins, access)
-    for trainer in trainers.values():
-        check_judging(setting, planned_claim(setting, trainer))
-    return setting
-
-
-def check_judging(setting: Setting, claim: Claim | None) -> None:
-    """Refuse, before any training, a file whose scores could not be judged: guesses, shares, delta, bound, policy."""
-    rule = setting.config.policy.tpr_at_fpr
-    if rule is not None:
-        doc.check_rate(rule.fpr)
-    if setting.config.design.sampling != "coin":
-        return
-    for identity in setting.attacks:
-        how = how_judged(setting, identity, claim)
-        records = setting.material.records_of(identity)
-        check_method(how, records.stop - records.start, claim.mechanism if claim else Mechanism())
-        if claim is not None:
-            claim.epsilon_at(how.delta)
+from .types import Claim, Verdict
 
 
 def run_audit(
-    config: AuditConfig, *, out: Path, device: str, reporter: Reporter, command: str, source: str = ""
+    config: AuditConfig,
+    *,
+    out: Path,
+    device: str,
+    reporter: Reporter,
+    command: str,
+    source: str = "",
+    executor: str = "local",
 ) -> dict[str, Any]:
     """Run or resume the whole audit of trained models into `out`; returns the `audit.json` document.
 
     A step that fails becomes a finding with verdict `error`; mistakes in the configuration raise before training.
     """
     started = now()
+    runs = executor_named(executor, reporter.say)
     with reporter.step("prepare"):
         setting = settle(config)
     out.mkdir(parents=True, exist_ok=True)
-    bank = Bank(Store(out), setting.material.universe, setting.material.queried(), device, reporter)
+    bank = Bank(Store(out), setting.material.universe, setting.material.queried(), device, reporter, runs)
     doc.write_membership(out / "membership.parquet", setting.material, setting.coins.target)
     with reporter.step("controls"):
         blind = blind_control(setting.material, setting.coins.target, seeds=setting.seeds.at("control", "blind"))
@@ -123,119 +58,43 @@ def run_audit(
 def audit_trainer(setting: Setting, bank: Bank, identity: str, split_separates: bool, out: Path) -> doc.TrainerPart:
     """Train, query, attack, bound and judge one trainer. Failures are recorded, never swallowed."""
     reporter = bank.reporter
-    reporter.say(f"{identity}: {1 + setting.shadows} models")
+    attacks = setting.attacks_on(identity)
+    reporter.say(f"{identity}: {1 + setting.shadows_for(identity)} models")
     try:
-        answers = answers_of(setting, bank, setting.trainers[identity], identity)
-        twin = unprotected_twin(setting.trainers[identity])
-        twin_answers = answers_of(setting, bank, twin, f"{identity} unprotected twin") if twin else None
+        answers = answers_of(setting, bank, setting.trainers[identity], identity, identity=identity)
         claim = doc.claim_of(answers.target)
+        twin_answers = twin_answers_of(setting, bank, identity, claim)
         utility = doc.utility(setting.material, setting.coins.target, answers.target, identity)
     except (LeakGaugeError, KeyboardInterrupt):
         raise
     except Exception as error:
         return doc.failed_trainer(setting, identity, error)
     part = doc.TrainerPart(identity, claim, utility, answers.target.record)
-    for attack in setting.attacks:
+    for name in attacks:
+        attack = setting.attacks[name]
         try:
-            with reporter.step("attack"):
-                audit_attack(setting, part, attack, answers, twin_answers, split_separates, out)
+            if isinstance(attack, Game):
+                audit_game(setting, part, name, bank)
+            elif isinstance(attack, CanaryAttack):
+                audit_canaries(setting, part, name, bank, out)
+            else:
+                with reporter.step("attack"):
+                    audit_attack(setting, part, name, answers, twin_answers, split_separates, out)
         except (LeakGaugeError, KeyboardInterrupt):
             raise
         except Exception as error:
-            part.findings.append(doc.error_finding(setting, identity, attack, error))
+            part.findings.append(doc.error_finding(setting, identity, name, error))
     return part
 
 
-def answers_of(setting: Setting, bank: Bank, trainer: Trainer, label: str) -> Answers:
-    """The target's and the shadows' answers, trained where the store lacks them."""
-    target, shadows = jobs_for(setting.coins.target, setting.coins.shadows, seeds=setting.seeds)
-    return Answers(
-        bank.signals(trainer, [target], f"{label}: target")[0],
-        bank.signals(trainer, shadows, f"{label}: shadows"),
-    )
-
-
-def audit_attack(
-    setting: Setting,
-    part: doc.TrainerPart,
-    identity: str,
-    answers: Answers,
-    twin_answers: Answers | None,
-    split_separates: bool,
-    out: Path,
-) -> None:
-    """One attack on one trainer: scores, metrics, bounds, the controls that belong to them, and the finding."""
-    inside = membership_of(setting, identity)
-    how = how_judged(setting, identity, part.claim)
-    mechanism = part.claim.mechanism if part.claim else Mechanism()
-    scores = attack_scores(setting, identity, answers)
-    doc.write_scores(out / "scores" / f"{part.identity}-{identity}.parquet", scores, inside)
-    metrics = doc.metrics_of(scores, inside, setting.config.audit.confidence)
-
-    certified = negative = twin = None
-    # Without coins there is no law of membership to count guesses against: metrics only, no bound.
-    if setting.config.design.sampling == "coin":
-        certified = certify(scores, inside, how, mechanism)
-        fresh = coin_flips(scores.records, 1, seeds=setting.seeds.at("control", "permuted", part.identity, identity))
-        negative = negative_control(scores, fresh.inside[0], how, mechanism)
-        part.negative.append(doc.negative_figure(part.identity, identity, negative))
-        part.ledger.append(doc.ledger_row(part.identity, how))
-    if twin_answers is not None:
-        twin_scores = attack_scores(setting, identity, twin_answers)
-        twin = certify(twin_scores, inside, how, mechanism)
-        part.positive.append(doc.positive_figure(part, identity, twin, twin_scores, inside, how))
-
-    here = Circumstances(
-        twin_epsilon=twin.judged.epsilon if twin else None,
-        split_separates=split_separates,
-        negative_failed=negative is not None and negative.epsilon > 0,
-        learned=part.utility["learned"],
-        over_policy=over_policy(setting.config, metrics, certified),
-        voids=("preprocessing.not-private",) if setting.material.fitted_on_private and part.claim else (),
-    )
-    judgement = judge(part.claim, certified.judged if certified else None, here)
-    part.findings.append(doc.finding(part, identity, setting.attacks[identity], judgement, certified, metrics, how))
-
-
-def attack_scores(setting: Setting, identity: str, answers: Answers) -> Scores:
-    """Scores of one attack on one trainer's models."""
-    attack, material = setting.attacks[identity], setting.material
-    count = attack.needs.shadows
-    evidence = gather(
-        material.records_of(identity),
-        material.universe,
-        material.population,
-        answers.target.log_probabilities,
-        answers.stacked(count),
-        setting.coins.shadows[:count],
-        setting.access,
-    )
-    return score(attack, evidence, seeds=setting.seeds.at("attack", identity))
-
-
-def how_judged(setting: Setting, identity: str, claim: Claim | None) -> JudgedBy:
-    """Guesses, alpha share, delta and bound of one attack: from the file, or derived from the design alone."""
-    config = setting.config
-    shares = share_out({a.identity: a.alpha_share for a in config.attack})
-    records = setting.material.records_of(identity)
-    section = setting.sections[identity]
-    confidences = (config.audit.confidence, config.audit.violation_confidence)
-    size = records.stop - records.start
-    delta = delta_to_test(config.audit.delta, claim, size, section, shares[identity], confidences[1])
-    return judged_by(section, size, shares[identity], delta, confidences)
-
-
-def over_policy(config: AuditConfig, metrics: Mapping[str, Any], certified: Certified | None) -> str | None:
-    """Which policy threshold is exceeded with the reported confidence, if any."""
-    rule = config.policy.tpr_at_fpr
-    if rule is not None:
-        measured = doc.tpr_at(metrics, rule.fpr)
-        if measured is not None and measured["low"] > rule.max:
-            return "tpr-at-fpr"
-    highest = config.policy.max_epsilon
-    if highest is not None and certified is not None and certified.reported.epsilon > highest:
-        return "max-epsilon"
-    return None
+def twin_answers_of(setting: Setting, bank: Bank, identity: str, claim: Claim | None) -> Answered | None:
+    """The unprotected twin's answers, where a membership attack tests the claim and so needs a positive control."""
+    twin = unprotected_twin(setting.trainers[identity])
+    attacks = [setting.attacks[a] for a in setting.attacks_on(identity)]
+    tested = [a for a in attacks if not isinstance(a, Game | CanaryAttack) and of_unit(claim, a) is not None]
+    if twin is None or not tested:
+        return None
+    return answers_of(setting, bank, twin, f"{identity} unprotected twin", identity=identity)
 
 
 def finish(
@@ -269,6 +128,7 @@ def finish(
         if p.is_file()
     ]
     PARTS.load("validate")(audit)
+    audit = PARTS.load("withhold")(audit, out / "private.json")
     write_atomically(out / "audit.json", json.dumps(audit, indent=1, allow_nan=False))
     return audit
 
@@ -289,8 +149,3 @@ def exit_code(audit: Mapping[str, Any], config: AuditConfig) -> int:
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def membership_of(setting: Setting, identity: str) -> BoolArray:
-    """The truth about the target's records in one attack's game."""
-    return setting.coins.target[setting.material.records_of(identity)]

@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import ConfigError, StaleArtifactError
 
-KINDS = ("models", "signals", "scores")
+KINDS = ("models", "signals", "scores", "canaries", "games")
 
 
 def canonical(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from .design import CoinTrials
 from .errors import ConfigError, IncompatibleError
 from .registry import BOUNDS
 from .seeds import Seeds
-from .types import Access, Attack, BoolArray, Bound, Evidence, Mechanism, Rows, Scores, Selection
+from .types import Access, Answers, Attack, BoolArray, Bound, Evidence, Mechanism, Rows, Scores, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,14 @@ def gather(
     shadows: NDArray[np.float32],
     shadow_inside: BoolArray,
     access: Access,
+    *,
+    answers: Mapping[str, Answers] | None = None,
+    with_features: bool = False,
 ) -> Evidence:
-    """The evidence on `records`: answers are (models, universe + population, classes); no truth about the target."""
+    """The evidence on `records`: answers are (models, universe + population, classes); no truth about the target.
+
+    The records themselves are included only for attacks that declare to read them.
+    """
     total = len(universe)
     return Evidence(
         labels=universe.labels[records],
@@ -64,6 +71,9 @@ def gather(
         population_target=target[total:],
         population_shadows=shadows[:, total:],
         access=access,
+        answers=answers or {},
+        features=universe.features[records] if with_features else None,
+        population_features=population.features if with_features else None,
     )
 
 

@@ -17,7 +17,8 @@ class Circumstances:
     `twin_epsilon` is the unprotected twin's judged bound from the same attack and design, None without a twin.
     `split_separates`: the blind baseline tells members from non-members. `negative_failed`: the pipeline certified
     leakage where there was none. `learned`: the model is better than guessing the majority class.
-    `voids` are static reasons why the claim does not stand as stated. `group` is how often each canary occurs.
+    `voids` are static reasons why the claim does not stand as stated. `reason_without_claim` says why a finding tests
+    no claim although its trainer may make one.
     """
 
     adjacency: Adjacency = Adjacency.ADD_REMOVE
@@ -28,6 +29,7 @@ class Circumstances:
     learned: bool = True
     over_policy: str | None = None
     voids: tuple[str, ...] = field(default=())
+    reason_without_claim: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def judge(claim: Claim | None, bound: Bound | None, circumstances: Circumstances
     if here.over_policy:
         return Judgement(Verdict.EXCEEDS_POLICY, here.over_policy)
     if claim is None:
-        return Judgement(Verdict.NO_CLAIM)
+        return Judgement(Verdict.NO_CLAIM, here.reason_without_claim)
     if here.voids:
         return Judgement(Verdict.NO_CLAIM, here.voids[0])
     return _power(claim, bound, here)
@@ -127,6 +129,10 @@ REASONS = {
     "no-positive-control": "there is no unprotected twin to show that this attack finds leakage where it exists",
     "twin-below-claim": "the same attack does not certify more than the claim even on the unprotected twin",
     "preprocessing.not-private": "preprocessing was fitted on private rows outside the mechanism",
+    "other-unit": "the claim protects another unit than the one this attack plays with, so it is neither tested nor "
+    "supported",
+    "observer-not-covered": "the claim does not hold against this observer, who sees more than the mechanism releases",
+    "measured-only": "this game measures how much is recovered; it certifies no bound and so tests no claim",
     "step-failed": "a step of the audit failed",
     "tpr-at-fpr": "the true-positive rate at the policy's false-positive rate is above the allowed maximum",
     "max-epsilon": "the certified bound is above the policy's maximum",

@@ -42,9 +42,10 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading inside a section."""
+    """A heading inside a section; `level` 4 stands below one of level 3."""
 
     text: str
+    level: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,32 @@ class Gallery:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A small image as a data URI with its text alternative; it is drawn with visible pixels."""
+
+    uri: str
+    alt: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Pictures that belong together, above one line of text."""
+
+    pictures: tuple[Picture, ...]
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """A grid of cards; Markdown shows their captions only."""
+
+    caption: str
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Code:
     """Verbatim text: a command, a configuration."""
 
@@ -112,7 +139,7 @@ class Details:
     blocks: tuple[Block, ...]
 
 
-Block = Paragraph | Heading | Bullets | Note | Table | Facts | Figure | Gallery | Code | Details
+Block = Paragraph | Heading | Bullets | Note | Table | Facts | Figure | Gallery | Pictures | Code | Details
 
 
 @dataclass(frozen=True, slots=True)

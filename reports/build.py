@@ -18,7 +18,7 @@ def build_report(context: Context) -> Report:
         stamps.append(Note(texts("page.stamp_reveal"), "warning"))
     if audit.status == "failed":
         stamps.append(Note(texts("page.stamp_failed"), "warning"))
-    sections = [section for build in SECTIONS if (section := build(context))]
+    sections = [section for build in SECTIONS for section in build(context)]
     return Report(
         language=texts.language,
         title=texts("page.title", name=audit.name),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .attestation import Attestation
 from .blocks import Badge
 from .model import VERDICTS, Audit, Claim, Finding, Verdict
 from .texts import Texts
@@ -43,11 +44,16 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The audit, the reader's language, and whether personal data may be shown."""
+    """The audit, the reader's language, whether personal data may be shown, and what the run folder holds beside it.
+
+    `salt` turns record ids into hashes; `attestation` is who vouches for the audit.
+    """
 
     audit: Audit
     texts: Texts
     reveal: bool = False
+    salt: str | None = None
+    attestation: Attestation | None = None
 
     def badge(self, verdict: str) -> Badge:
         """A verdict in the reader's language."""

@@ -30,6 +30,7 @@ ReportPart = Literal[
     "reproduce",
     "meaning",
     "provenance",
+    "attestation",
 ]
 
 

@@ -45,6 +45,7 @@ def _environment() -> Environment:
     environment.filters["kind"] = _kind
     environment.filters["svg"] = _svg
     environment.filters["prose"] = _prose
+    environment.filters["whole"] = _whole
     return environment
 
 
@@ -55,6 +56,11 @@ def _kind(block: Block | Cell) -> str:
 def _svg(figure: Figure) -> Markup:
     # The chart escapes its own text (figures/style.py); it is the only markup that does not come from a template.
     return Markup(figure.svg)
+
+
+def _whole(text: str) -> str:
+    """An interval in brackets stays on one line."""
+    return re.sub(r"\[(\S+), (\S+)\]", "[\\1,\u00a0\\2]", text)
 
 
 def _prose(text: str) -> Markup:

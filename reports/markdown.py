@@ -21,6 +21,7 @@ from .blocks import (
     Mono,
     Note,
     Paragraph,
+    Pictures,
     Report,
     Table,
 )
@@ -69,7 +70,7 @@ def _(block: Paragraph) -> str:
 
 @_block.register
 def _(block: Heading) -> str:
-    return f"### {escape(block.text)}"
+    return f"{'#' * block.level} {escape(block.text)}"
 
 
 @_block.register
@@ -95,6 +96,11 @@ def _(block: Figure) -> str:
 @_block.register
 def _(block: Gallery) -> str:
     return "\n".join(f"- {escape(figure.caption)}" for figure in block.figures)
+
+
+@_block.register
+def _(block: Pictures) -> str:
+    return "\n".join([f"_{escape(block.caption)}_", "", *(f"- {escape(card.caption)}" for card in block.cards)])
 
 
 @_block.register

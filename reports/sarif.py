@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shlex
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from .config_lines import config_line, config_location
 from .context import Context
 from .model import VERDICTS, Finding
 from .numbers import claimed, shown
@@ -23,10 +23,6 @@ from .sections.verdict import why
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 INFORMATION = "https://pypi.org/project/leakgauge/"
 LEVELS = {"violated": "error", "exceeds-policy": "error", "error": "error", "underpowered": "warning"}
-CONFIGURATIONS = {".toml", ".yaml", ".yml"}
-FALLBACK = "audit.toml"
-HEADER = re.compile(r"^\s*\[\[?\s*([A-Za-z0-9_.\"-]+)\s*\]?\]\s*(?:#.*)?$")
-SETTING = re.compile(r"^\s*(name|id)\s*=\s*(\"[^\"]*\"|'[^']*')")
 
 
 def to_sarif(context: Context) -> str:
@@ -48,38 +44,6 @@ def to_sarif(context: Context) -> str:
         "properties": {"verdict": audit.verdict, "findings": counts, "configDigest": audit.provenance.config_digest},
     }
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1, ensure_ascii=False) + "\n"
-
-
-def config_location(context: Context) -> str:
-    """The audit file as its user named it: from the artefacts, else from the command, else `audit.toml`."""
-    for artifact in context.audit.artifacts:
-        if artifact.kind == "config":
-            return artifact.path
-    try:
-        words = shlex.split(context.audit.provenance.command or "")
-    except ValueError:
-        words = []
-    return next((word for word in words if PurePosixPath(word).suffix in CONFIGURATIONS), FALLBACK)
-
-
-def config_line(config: str | None, finding: Finding) -> int:
-    """The line (from 1) of the table that names the finding's attack, else its trainer, else 1."""
-    tables = _tables(config or "")
-    for table, wanted in (("attack", finding.attack), ("trainer", finding.trainer)):
-        for name, line, values in tables:
-            if wanted is not None and name == table and wanted in values:
-                return line
-    return 1
-
-
-def _tables(config: str) -> list[tuple[str, int, set[str]]]:
-    tables: list[tuple[str, int, set[str]]] = []
-    for line, text in enumerate(config.splitlines(), 1):
-        if header := HEADER.match(text):
-            tables.append((header.group(1).strip('"'), line, set()))
-        elif tables and (setting := SETTING.match(text)):
-            tables[-1][2].add(setting.group(2)[1:-1])
-    return tables
 
 
 def _rule(context: Context, rule: str) -> dict[str, Any]:

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ..audit.accounting import calibrate_noise, dp_sgd_claim
+from ..audit.canaries import CanarySet, Witnessed
 from ..audit.errors import ConfigError
+from ..audit.releases import ReleaseFacts
 from ..audit.seeds import Seeds
 from ..audit.types import Adjacency, BoolArray, Claim, Job, Progress, Rows, Trained, Unit, silent
 from .models import ModelSpec
 from .persistence import load_trained, plain_spec, save_trained
 from .recipe import OptimizerSpec, Protection, Recipe
-from .sgd import Sgd
+from .release import clipped, gaussian_release, per_record_gradients
+from .sgd import GRADIENT_KINDS, Sgd
 from .single import Fitted, fit_single
 from .stacked import fit_stack
 from .targets import TorchTarget
@@ -128,6 +131,54 @@ class DpSgd:
             nominal_rows=self.nominal_rows,
             sampling="poisson",
             dtype=self.dtype,
+        )
+
+    def release_facts(self, delta: float) -> ReleaseFacts:
+        """As in `ReleasesUpdates`: one step at full participation."""
+        return gaussian_release(self._recipe(self.nominal_rows or 1 << 20).protection, delta)
+
+    def fresh_model(self, data: Rows, *, seeds: Seeds, device: str) -> Any:
+        """As in `ReleasesUpdates`."""
+        return self.unprotected().fresh_model(data, seeds=seeds, device=device)
+
+    def updates(self, module: Any, features: Any, labels: Any) -> Any:
+        """As in `ReleasesUpdates`: clipped gradients."""
+        return clipped(per_record_gradients(module, features, labels), self.max_grad_norm)
+
+    def hosts(self) -> tuple[str, ...]:
+        """As in `CanaryHost`."""
+        return GRADIENT_KINDS
+
+    def planned_canary_claim(self, expected_rows: int, canaries: CanarySet) -> Claim:  # noqa: ARG002
+        """As in `CanaryHost`: room for canaries changes neither sampling rate nor steps nor noise."""
+        return self.planned_claim(expected_rows)
+
+    def fit_with_canaries(
+        self,
+        data: Rows,
+        rows: BoolArray,
+        canaries: CanarySet,
+        *,
+        seeds: Seeds,
+        device: str,
+        checkpoint: Path | None = None,  # noqa: ARG002
+        progress: Progress = silent,
+    ) -> Witnessed:
+        """As in `CanaryHost`: the observer sees every noisy sum of gradients."""
+        from .whitebox.hosting import host_gradient_canaries
+
+        recipe = self._recipe(self.nominal_rows or len(rows) // 2)
+        assert recipe.protection is not None
+        return host_gradient_canaries(
+            recipe,
+            data,
+            rows,
+            canaries,
+            self._claim(recipe, recipe.steps(0)),
+            noise_multiplier=recipe.protection.noise_multiplier,
+            seeds=seeds,
+            device=device,
+            progress=progress,
         )
 
     def planned_steps(self, expected_rows: int) -> int:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from ..audit.canaries import CanarySet, Witnessed
 from ..audit.errors import ConfigError
+from ..audit.releases import ReleaseFacts
 from ..audit.seeds import Seeds
 from ..audit.types import BoolArray, Job, Progress, Rows, Trained, silent
-from .models import ModelSpec
+from .models import ModelSpec, build_model
 from .persistence import load_trained, plain_spec, save_trained
 from .recipe import EarlyStopping, OptimizerSpec, Recipe
+from .release import gaussian_release, per_record_gradients
 from .single import Fitted, fit_single
 from .stacked import fit_stack
 from .targets import TorchTarget
+
+GRADIENT_KINDS = ("gradient-dirac", "gradient-random")
+"""Kinds of canaries that training by example hosts (`trainers.whitebox`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,52 @@ class Sgd:
             nominal_rows=self.nominal_rows,
             dtype=self.dtype,
             early_stopping=None if stop is None else EarlyStopping(stop, self.validation_fraction),
+        )
+
+    def release_facts(self, delta: float) -> ReleaseFacts:
+        """As in `ReleasesUpdates`: nothing is clipped or noised."""
+        return gaussian_release(None, delta)
+
+    def fresh_model(self, data: Rows, *, seeds: Seeds, device: str) -> Any:
+        """As in `ReleasesUpdates`."""
+        return build_model(self.recipe().model, data.features.shape[1:], data.classes, seeds=seeds).to(device)
+
+    def updates(self, module: Any, features: Any, labels: Any) -> Any:
+        """As in `ReleasesUpdates`: gradients."""
+        return per_record_gradients(module, features, labels)
+
+    def hosts(self) -> tuple[str, ...]:
+        """As in `CanaryHost`; canaries need the data flow of DP-SGD, whose twin this is."""
+        return GRADIENT_KINDS if self.sampling == "poisson" else ()
+
+    def planned_canary_claim(self, expected_rows: int, canaries: CanarySet) -> None:
+        """As in `CanaryHost`: nothing is claimed."""
+
+    def fit_with_canaries(
+        self,
+        data: Rows,
+        rows: BoolArray,
+        canaries: CanarySet,
+        *,
+        seeds: Seeds,
+        device: str,
+        checkpoint: Path | None = None,  # noqa: ARG002
+        progress: Progress = silent,
+    ) -> Witnessed:
+        """As in `CanaryHost`: the observer sees every sum of gradients."""
+        from .whitebox.hosting import host_gradient_canaries
+
+        nominal = self.nominal_rows or len(rows) // 2
+        return host_gradient_canaries(
+            replace(self.recipe(), nominal_rows=nominal),
+            data,
+            rows,
+            canaries,
+            None,
+            noise_multiplier=0.0,
+            seeds=seeds,
+            device=device,
+            progress=progress,
         )
 
     def planned_steps(self, expected_rows: int) -> int:

@@ -1,15 +1,16 @@
-"""Models as an attacker's queries see them: torch modules, scikit-learn estimators, callables, Hugging Face models."""
+"""Models as an attacker's queries see them: torch modules, scikit-learn estimators, callables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audit.errors import ConfigError, IncompatibleError, PrerequisiteError
+from ..audit.errors import ConfigError, IncompatibleError
 from ..audit.registry import load_attribute
 from ..audit.seeds import Seeds
 from ..audit.types import Rows, Target
@@ -21,48 +22,67 @@ if TYPE_CHECKING:
 
 FLOOR = 1e-30
 """Probabilities given by others are raised to this before the logarithm: a zero would score minus infinity."""
+PROBED = 8
+"""Records with which a torch module is tried before it is believed."""
 
 
 class TorchTarget:
     """A torch module that maps features to logits (records, classes), or to an object with `.logits`.
 
-    The module is put in evaluation mode, and found to be in it at every query: dropout or batch statistics during
-    queries would make signals random or let records of one query influence each other.
+    Every query runs in evaluation mode, whatever mode the module is in, and leaves the mode as it was: dropout or batch
+    statistics during queries would make signals random or let records of one query influence each other. The first
+    query checks that neither happens all the same.
     """
 
     def __init__(self, module: nn.Module, device: str) -> None:
-        self.module, self.device = module.to(device).eval(), device
+        self.module, self.device = module.to(device), device
+        self._believed = False
 
     def log_probabilities(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """As in `Target`. Raises `IncompatibleError` when the module is in training mode or does not give logits."""
+        """As in `Target`. Raises `IncompatibleError` when the module does not give logits, gives different answers to
+        one question, or lets one record's answer depend on the others asked with it."""
         import torch
 
-        training = [name or "the model" for name, m in self.module.named_modules() if m.training]
-        if training:
-            raise IncompatibleError(
-                f"target: {training[0]} is in training mode; call .eval() on the model before querying"
-            )
         dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
         tensor = feature_tensor(features, dtype=dtype, device=self.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), evaluating(self.module):
+            if not self._believed and len(tensor):
+                self._probe(tensor[:PROBED])
             parts = [torch.log_softmax(self._logits(part), dim=1).cpu().numpy() for part in torch.split(tensor, CHUNK)]
         return np.concatenate(parts)
 
+    def _probe(self, few: Tensor) -> None:
+        once, again, alone = self._logits(few), self._logits(few), self._logits(few[:1])
+        # Well above the rounding of other batch sizes, well below what dropout or batch statistics do.
+        slack = 1e-3 * float(once.abs().max().clamp(min=1.0).nan_to_num(1.0))
+        if not once.allclose(again, atol=slack, rtol=0.0, equal_nan=True):
+            raise IncompatibleError(
+                "target: the model gave different answers to the same records in evaluation mode: it draws random "
+                "numbers in forward (such as functional dropout without training=self.training); make it deterministic"
+            )
+        if not once[:1].allclose(alone, atol=slack, rtol=0.0, equal_nan=True):
+            raise IncompatibleError(
+                "target: the model's answer to a record changes with the others in the batch, in evaluation mode "
+                "(batch statistics?); make each answer depend on its own record only"
+            )
+        self._believed = True
+
     def _logits(self, features: Tensor) -> Tensor:
-        return _as_logits(self.module(features), len(features))
+        return as_logits(self.module(features), len(features))
 
 
 class EstimatorTarget:
     """A fitted scikit-learn classifier: `predict_proba` on features flattened to (records, columns).
 
     Columns follow `classes_`, which must be whole numbers, the labels of the audit; with `classes` given, classes that
-    the estimator never saw get probability 0.
+    the estimator never saw get probability 0. With `labels_only`, `predict` is asked and answers are one-hot.
     """
 
-    def __init__(self, estimator: Any, classes: int | None = None) -> None:
-        if not hasattr(estimator, "predict_proba"):
+    def __init__(self, estimator: Any, classes: int | None = None, *, labels_only: bool = False) -> None:
+        if not labels_only and not hasattr(estimator, "predict_proba"):
             raise IncompatibleError(
-                f"target: {type(estimator).__name__} has no predict_proba; an audit needs class probabilities"
+                f"target: {type(estimator).__name__} has no predict_proba; an audit needs class probabilities, or "
+                "labels_only = true with access = ['labels']"
             )
         labels = np.asarray(getattr(estimator, "classes_", ()))
         if not len(labels):
@@ -71,7 +91,7 @@ class EstimatorTarget:
             raise IncompatibleError(
                 f"target: classes of the estimator must be integers from 0, got {labels[:5].tolist()}"
             )
-        self.estimator, self.labels = estimator, labels
+        self.estimator, self.labels, self.labels_only = estimator, labels, labels_only
         self.classes = classes or int(labels.max()) + 1
         if labels.max() >= self.classes:
             raise IncompatibleError(
@@ -81,43 +101,66 @@ class EstimatorTarget:
     def log_probabilities(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """As in `Target`."""
         flat = features.reshape(len(features), -1)
+        if self.labels_only:
+            return log_of(one_hot(self.estimator.predict(flat), len(features), self.classes))
         probabilities = np.zeros((len(features), self.classes))
         probabilities[:, self.labels] = self.estimator.predict_proba(flat)
-        return _log(probabilities)
+        return log_of(probabilities)
 
 
 class CallableTarget:
-    """Any function from features (records, ...) to class probabilities (records, classes)."""
+    """Any function from features (records, ...) to class probabilities (records, classes).
 
-    def __init__(self, predict: Callable[[NDArray[Any]], Any]) -> None:
-        self.predict = predict
+    With `labels_only` the function returns labels (records,) in [0, `classes`), and answers are one-hot.
+    """
+
+    def __init__(
+        self, predict: Callable[[NDArray[Any]], Any], classes: int | None = None, *, labels_only: bool = False
+    ) -> None:
+        if labels_only and not classes:
+            raise ConfigError("target: labels_only needs the number of classes")
+        self.predict, self.classes, self.labels_only = predict, classes, labels_only
 
     def log_probabilities(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """As in `Target`. Raises `IncompatibleError` when the answers are not probabilities of these records."""
-        parts = [np.asarray(self.predict(features[i : i + CHUNK])) for i in range(0, len(features), CHUNK)]
-        probabilities = np.concatenate(parts).astype(np.float64)
-        if probabilities.ndim != 2 or len(probabilities) != len(features):
+        """As in `Target`. Raises `IncompatibleError` when the answers are not probabilities, or labels, of these
+        records."""
+        return np.concatenate(
+            [self._part(features[i : i + CHUNK]) for i in range(0, max(1, len(features)), CHUNK)], dtype=np.float32
+        )
+
+    def _part(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        answers = np.asarray(self.predict(features))
+        if self.labels_only:
+            return log_of(one_hot(answers, len(features), self.classes or 0))
+        if answers.ndim != 2 or len(answers) != len(features):
             raise IncompatibleError(
-                f"target: the callable returned shape {probabilities.shape} for {len(features)} records; it must "
+                f"target: the callable returned shape {answers.shape} for {len(features)} records; it must "
                 "return (records, classes)"
             )
-        return _log(probabilities)
+        return log_of(answers.astype(np.float64))
 
 
 def load_target(
     *,
     data: Rows,
     device: str,
+    folder: Path | None = None,
     path: str | None = None,
     builder: str | None = None,
     model: str | None = None,
     huggingface: str | None = None,
     revision: str | None = None,
+    tokenize: bool = False,
     estimator: str | None = None,
     predict: str | None = None,
     url: str | None = None,
+    labels_only: bool = False,
+    **service: Any,
 ) -> Target:
-    """The existing model that `[target]` of a configuration describes; `data` gives input shape and classes."""
+    """The existing model that `[target]` of a configuration describes; `data` gives input shape and classes.
+
+    `folder` keeps the answers of a service (`url`, or a metered `predict`); `service` are the fields of `Service`.
+    """
     if path is not None:
         name = builder or model
         if name is None:
@@ -125,16 +168,36 @@ def load_target(
         shape = data.features.shape[1:]
         return load_torch_target(Path(path), ModelSpec(name), shape, data.classes, device=device)
     if huggingface is not None:
-        return load_huggingface_target(huggingface, revision=revision, device=device)
-    if estimator is not None:
-        return EstimatorTarget(load_estimator(estimator), data.classes)
-    if predict is not None:
-        return CallableTarget(load_attribute(predict, "target.predict"))
-    if url is not None:
-        from .endpoint import EndpointTarget
+        from .huggingface import load_huggingface_target
 
-        return EndpointTarget(url)
+        return load_huggingface_target(huggingface, revision=revision, device=device, tokenize=tokenize)
+    if estimator is not None:
+        return EstimatorTarget(load_estimator(estimator), data.classes, labels_only=labels_only)
+    if predict is not None:
+        ask = load_attribute(predict, "target.predict")
+        return _served(ask, f"predict {predict}", data, folder, labels_only, service, remembered=bool(service))
+    if url is not None:
+        from .endpoint import Endpoint
+
+        return _served(Endpoint.of(url, labels_only, service), f"url {url}", data, folder, labels_only, service)
     raise ConfigError("target: give one of path, huggingface, estimator, predict, url")
+
+
+def _served(
+    ask: Callable[[NDArray[Any]], Any],
+    name: str,
+    data: Rows,
+    folder: Path | None,
+    labels_only: bool,
+    options: Mapping[str, Any],
+    *,
+    remembered: bool = True,
+) -> CallableTarget:
+    """`ask` behind the rate limit and the memory that the configuration wants."""
+    from .service import Service
+
+    service = Service.of(name, labels_only, folder if options.get("cache", remembered) else None, options)
+    return CallableTarget(service.calls(ask), data.classes, labels_only=labels_only)
 
 
 def load_torch_target(
@@ -154,54 +217,23 @@ def load_torch_target(
 def load_estimator(path: str) -> Any:
     """The estimator at `module:attr`; a function is called without arguments and must return a fitted estimator."""
     found = load_attribute(path, "target.estimator")
-    return found if hasattr(found, "predict_proba") or not callable(found) else found()
+    return found if hasattr(found, "predict") or not callable(found) else found()
 
 
-def load_huggingface_target(source: str, *, revision: str | None = None, device: str) -> TorchTarget:
-    """A sequence or image classifier from a local folder, or by name at a pinned revision. Never runs its code.
-
-    Features are token ids (records, length), padding included, or pixel values (records, channels, height, width).
-    """
-    from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
-
-    local = Path(source).is_dir()
-    if not local and revision is None:
-        raise ConfigError(
-            f"target.huggingface = {source!r} needs revision (a commit), so that the audit names one model"
-        )
-    options: dict[str, Any] = {"revision": revision, "local_files_only": local, "trust_remote_code": False}
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Within the block `module` and all its parts are in evaluation mode; after it each is in the mode it was in."""
+    before = [(part, part.training) for part in module.modules()]
+    module.eval()
     try:
-        config = AutoConfig.from_pretrained(source, **options)
-        kinds = {
-            "SequenceClassification": AutoModelForSequenceClassification,
-            "ImageClassification": AutoModelForImageClassification,
-        }
-        architecture = (config.architectures or ["none"])[0]
-        kind = next((auto for ending, auto in kinds.items() if architecture.endswith(ending)), None)
-        if kind is None:
-            raise IncompatibleError(f"target.huggingface: {architecture} is no sequence or image classifier")
-        module = kind.from_pretrained(source, use_safetensors=True, **options)
-    except (OSError, ValueError) as error:
-        raise PrerequisiteError(
-            f"target.huggingface: {source!r} cannot be loaded: {' '.join(str(error).split())[:300]}"
-        ) from None
-    return (
-        _SequenceTarget(module, device)
-        if architecture.endswith("SequenceClassification")
-        else TorchTarget(module, device)
-    )
+        yield
+    finally:
+        for part, mode in before:
+            part.training = mode
 
 
-class _SequenceTarget(TorchTarget):
-    """Adds the attention mask that follows from the padding token."""
-
-    def _logits(self, features: Tensor) -> Tensor:
-        padding = getattr(self.module.config, "pad_token_id", None)
-        mask = None if padding is None else (features != padding).long()
-        return _as_logits(self.module(input_ids=features, attention_mask=mask), len(features))
-
-
-def _as_logits(answer: Any, records: int) -> Tensor:
+def as_logits(answer: Any, records: int) -> Tensor:
+    """Logits (records, classes) from what a module returned. Raises `IncompatibleError` for anything else."""
     import torch
 
     logits = getattr(answer, "logits", answer)
@@ -213,7 +245,20 @@ def _as_logits(answer: Any, records: int) -> Tensor:
     return logits.float()
 
 
-def _log(probabilities: NDArray[np.float64]) -> NDArray[np.float32]:
+def one_hot(labels: Any, records: int, classes: int) -> NDArray[np.float64]:
+    """Labels as probabilities (records, classes) of 0 and 1. `IncompatibleError` for what are no labels."""
+    given = np.asarray(labels)
+    whole = given.shape == (records,) and given.dtype.kind in "iuf" and bool((given == np.floor(given)).all())
+    if not whole or (records and not (given.min() >= 0 and given.max() < classes)):
+        seen = f"shape {given.shape}" if given.shape != (records,) else f"{given[:5].tolist()}"
+        raise IncompatibleError(
+            f"target: answers are not labels, got {seen} for {records} records; return one whole number in "
+            f"[0, {classes}) a record"
+        )
+    return np.asarray(given[:, None] == np.arange(classes), dtype=np.float64)
+
+
+def log_of(probabilities: NDArray[np.float64]) -> NDArray[np.float32]:
     """Logarithm of rows that are probabilities; `IncompatibleError` for rows that are not."""
     sums = probabilities.sum(axis=1)
     if not (np.isfinite(probabilities).all() and (probabilities >= 0).all() and np.allclose(sums, 1, atol=1e-3)):

@@ -13,11 +13,17 @@ from ...audit.errors import IncompatibleError
 from ...audit.seeds import Seeds
 from ...audit.types import Access, Evidence, Needs, Scores
 from ..parameters import require_choice, require_integer, require_shadows
+from .hierarchical import outside_predictive, predictives
 from .moments import Moments, Sides, logit_moments
+from .queries.augmented import Augmented
+from .queries.variants import Kind
 from .signals import logit
+from .views import answered, averaged, joint_ratio
 
 SMALLEST_VARIANCE = 1e-12
 """Keeps the density finite where all shadows agree to the last bit."""
+
+VARIANCES = ("fixed", "per-example", "global", "bayesian")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,51 +31,83 @@ class Lira:
     """Is the target's logit on this record more like that of models trained with it, or without it?
 
     `shadows`: models trained like the target on other halves of the data, read in order.
-    `mode`: `online` compares a normal law fitted to the shadows trained with the record against one fitted to those
-    trained without it (algorithm 1). `offline` uses only the latter, one-sided (section VI.C): only a logit
-    *above* what outsiders show speaks for membership.
-    `variance`: `fixed` pools the within-record variance over all records, for the two sides apart; `per-example`
-    fits each record's own. `fixed` is the default because it gave the higher TPR at 1 % FPR at every number of shadows
-    measured from 4 to 64 (docs/attacks.md); `per-example` overtakes it in AUC, by 0.002 to 0.005, at 64.
+    `mode`: `online` compares a law fitted to the shadows trained with the record against one fitted to those trained
+    without it (algorithm 1). `offline` uses only the latter, one-sided (section VI.C): only a logit *above* what
+    outsiders show speaks for membership.
+    `variance`: `fixed` pools the within-record variance over all records, for the two sides apart; `global` over both
+    sides together; `per-example` fits each record's own; `bayesian` shrinks each record's variances, and the gap
+    between its means, towards what records of its kind show (`hierarchical`, after Brännvall 2026, arXiv 2603.11799).
+    `augmentations`: views of each record that every model is asked about, itself included; `kind` as in `Augmented`.
+    Online `fixed` and `global` fit the views' joint law, `per-example` takes them as independent; otherwise their mean
+    logit is used.
     """
 
     name: ClassVar[str] = "lira"
 
     shadows: int = 64
     mode: Literal["online", "offline"] = "online"
-    variance: Literal["fixed", "per-example"] = "fixed"
+    variance: Literal["fixed", "per-example", "global", "bayesian"] = "fixed"
+    augmentations: int = 1
+    kind: Kind = "auto"
 
     def __post_init__(self) -> None:
         require_choice(self.name, "mode", self.mode, ("online", "offline"))
-        require_choice(self.name, "variance", self.variance, ("fixed", "per-example"))
+        require_choice(self.name, "variance", self.variance, VARIANCES)
         require_integer(self.name, "shadows", self.shadows, least=4 if self.variance == "per-example" else 2)
+        require_integer(self.name, "augmentations", self.augmentations, least=1)
+        if self.augmentations > 1:
+            self._query()
 
     @property
     def needs(self) -> Needs:
-        """Logits of the target and of `shadows` models."""
-        return Needs(access=Access.LOGITS, shadows=self.shadows)
+        """Logits of the target and of `shadows` models, on `augmentations` views of each record."""
+        queries = (self._query(),) if self.augmentations > 1 else ()
+        return Needs(access=Access.LOGITS, shadows=self.shadows, queries=queries)
 
     def score(self, evidence: Evidence, *, seeds: Seeds) -> Scores:  # noqa: ARG002
-        """Online: log-likelihood ratio of in against out. Offline: log-odds of the one-sided normal probability.
+        """Online: log-likelihood ratio of in against out. Offline: log-odds of the one-sided tail probability.
 
         Higher means more likely inside; draws nothing from `seeds`. A record that no shadow saw (or that every shadow
         saw) gets the missing mean from the other side, moved by the average shift between the sides over the records
         that have both. `IncompatibleError` when there are too few shadows or no record has both sides.
         """
         require_shadows(self.name, "shadows", evidence, self.shadows)
+        if self.augmentations > 1:
+            answers = answered(evidence, Augmented.name, self.augmentations)
+            if self.mode == "online" and self.variance != "bayesian":
+                return Scores(joint_ratio(evidence, answers, self.shadows, self.variance), evidence.records)
+            evidence = averaged(evidence, answers, self.shadows)
         signal = logit(evidence.target, evidence.labels)
+        score = self._online if self.mode == "online" else self._offline
+        return Scores(score(evidence, signal), evidence.records)
+
+    def _online(self, evidence: Evidence, signal: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.variance == "bayesian":
+            inside, outside = predictives(evidence, self.shadows)
+            return inside.log_density(signal) - outside.log_density(signal)
         sides = logit_moments(evidence, self.shadows)
         mean_in, mean_out = completed_means(sides, self.mode)
-        spread_out = self._variance(sides.outside)
-        if self.mode == "offline":
-            return Scores(one_sided((signal - mean_out) / np.sqrt(spread_out)), evidence.records)
-        spread_in = self._variance(sides.inside)
-        ratio = _log_normal(signal, mean_in, spread_in) - _log_normal(signal, mean_out, spread_out)
-        return Scores(ratio, evidence.records)
+        return _log_normal(signal, mean_in, self._variance(sides.inside, sides)) - _log_normal(
+            signal, mean_out, self._variance(sides.outside, sides)
+        )
 
-    def _variance(self, side: Moments) -> NDArray[np.float64]:
-        fixed = np.full(len(side.mean), side.pooled_variance())
-        return np.maximum(fixed if self.variance == "fixed" else side.variance(), SMALLEST_VARIANCE)
+    def _offline(self, evidence: Evidence, signal: NDArray[np.float64]) -> NDArray[np.float64]:
+        sides = logit_moments(evidence, self.shadows)
+        _, mean_out = completed_means(sides, self.mode)
+        if self.variance == "bayesian":
+            return one_sided(outside_predictive(sides.outside, mean_out).normal_deviate(signal))
+        return one_sided((signal - mean_out) / np.sqrt(self._variance(sides.outside, sides)))
+
+    def _variance(self, side: Moments, sides: Sides) -> NDArray[np.float64]:
+        if self.variance == "per-example":
+            return np.maximum(side.variance(), SMALLEST_VARIANCE)
+        pooled = side.pooled_variance()
+        if self.variance == "global" and self.mode == "online":
+            pooled = _common_variance(sides)
+        return np.full(len(side.mean), max(pooled, SMALLEST_VARIANCE))
+
+    def _query(self) -> Augmented:
+        return Augmented(count=self.augmentations, kind=self.kind)
 
 
 def completed_means(
@@ -98,3 +136,10 @@ def _log_normal(
     x: NDArray[np.float64], mean: NDArray[np.float64], variance: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     return -0.5 * (np.log(variance) + (x - mean) ** 2 / variance)
+
+
+def _common_variance(sides: Sides) -> float:
+    """Within-record variance pooled over records and over both sides; 1 where no record has two shadows on a side."""
+    freedom = sum(int(np.maximum(side.count - 1, 0).sum()) for side in (sides.inside, sides.outside))
+    squares = float(sides.inside.squares.sum() + sides.outside.squares.sum())
+    return squares / freedom if freedom else 1.0

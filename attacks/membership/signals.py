@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,15 @@ def logit(log_probabilities: NDArray[Any], labels: NDArray[np.int64]) -> NDArray
         values = np.asarray(log_probabilities[part], dtype=np.float64)
         out[part] = _logit(np.maximum(_checked(values), SMALLEST), labels[part])
     return out
+
+
+def checked_chunks(log_probabilities: NDArray[Any]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Which records, and their log-probabilities in float64, checked and at least `SMALLEST`: a chunk at a time."""
+    records, classes = log_probabilities.shape
+    step = max(1, CHUNK // classes)
+    for start in range(0, records, step):
+        part = slice(start, min(start + step, records))
+        yield part, np.maximum(_checked(np.asarray(log_probabilities[part], dtype=np.float64)), SMALLEST)
 
 
 def _logit(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:

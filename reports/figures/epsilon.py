@@ -35,7 +35,7 @@ class EpsilonRow:
 def epsilon_figure(rows: list[EpsilonRow], words: dict[str, str], alt: str) -> str:
     """SVG with one bar a row. `words` names `claimed`, `certified` and `ceiling` in the legend."""
     with chart_settings():
-        figure = new_figure(4.2, 0.95 + 0.5 * len(rows))
+        figure = new_figure(3.9, 0.95 + 0.5 * len(rows))
         axes = figure.add_subplot()
         right = _right_edge(rows)
         for position, row in enumerate(rows):

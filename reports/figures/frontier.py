@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..model import Interval
-from .style import CARD, CERTIFIED, MUTED, chart_settings, new_figure, to_svg
+from .style import CARD, CERTIFIED, CLAIMED, MUTED, chart_settings, new_figure, to_svg
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 @dataclass(frozen=True, slots=True)
 class FrontierPoint:
-    """A model: AUC of its strongest attack, and its test accuracy."""
+    """A model: AUC of its strongest attack, and its test accuracy. `best` says that no other model beats it in both."""
 
     name: str
     leakage: Interval
     accuracy: Interval
+    best: bool | None = None
 
 
 def frontier_figure(points: list[FrontierPoint], words: dict[str, str], alt: str) -> str:
@@ -27,11 +28,22 @@ def frontier_figure(points: list[FrontierPoint], words: dict[str, str], alt: str
         axes = figure.add_subplot()
         axes.margins(0.2)
         axes.axvline(0.5, color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)))
+        _line(axes, points)
         for index, point in enumerate(points):
             _draw(axes, point, MARKERS[index % len(MARKERS)])
+        axes.set_xlim(right=min(axes.get_xlim()[1], 1.02))
         axes.set_xlabel(words["leakage"])
         axes.set_ylabel(words["accuracy"])
         return to_svg(figure, "frontier", alt)
+
+
+def _line(axes: Any, points: list[FrontierPoint]) -> None:
+    """A staircase through the models that nothing beats."""
+    best = sorted((p.leakage.value or 0.0, p.accuracy.value or 0.0) for p in points if p.best)
+    if len(best) > 1:
+        axes.plot(
+            *zip(*best, strict=True), color=CLAIMED, linewidth=1.3, drawstyle="steps-post", linestyle=(0, (1, 1.4))
+        )
 
 
 def _draw(axes: Any, point: FrontierPoint, marker: str) -> None:
@@ -41,7 +53,7 @@ def _draw(axes: Any, point: FrontierPoint, marker: str) -> None:
         [y],
         xerr=_error(point.leakage, x),
         yerr=_error(point.accuracy, y),
-        color=CERTIFIED,
+        color=MUTED if point.best is False else CERTIFIED,
         marker=marker,
         markersize=8,
         markeredgecolor=CARD,

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from ..blocks import Section
 from ..context import Context
 from . import (
+    attestation,
     claim,
     control_map,
     controls,
     design,
+    families,
     limits,
     meaning,
     provenance,
@@ -22,18 +24,26 @@ from . import (
     verdict,
 )
 
-SECTIONS: tuple[Callable[[Context], Section | None], ...] = (
-    verdict.build,
-    meaning.build,
-    system.build,
-    claim.build,
-    threat.build,
-    design.build,
-    results.build,
-    utility.build,
-    controls.build,
-    limits.build,
-    reproduce.build,
-    control_map.build,
-    provenance.build,
+
+def _one(build: Callable[[Context], Section]) -> Callable[[Context], tuple[Section, ...]]:
+    return lambda context: (build(context),)
+
+
+SECTIONS: tuple[Callable[[Context], tuple[Section, ...]], ...] = (
+    _one(verdict.build),
+    _one(meaning.build),
+    _one(system.build),
+    _one(claim.build),
+    _one(threat.build),
+    _one(design.build),
+    _one(results.build),
+    families.build_all,
+    _one(utility.build),
+    _one(controls.build),
+    _one(limits.build),
+    _one(reproduce.build),
+    _one(control_map.build),
+    _one(provenance.build),
+    _one(attestation.build),
 )
+"""Each gives its sections; families gives as many as the audit has."""

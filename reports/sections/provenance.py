@@ -1,14 +1,14 @@
-"""Digests, attempts and artefacts, and the block that a responsible person signs."""
+"""Digests, attempts and artefacts: what identifies this run."""
 
 from __future__ import annotations
 
-from ..blocks import Block, Cell, Facts, Heading, Mono, Paragraph, Section, Table
+from ..blocks import Block, Cell, Facts, Mono, Paragraph, Section, Table
 from ..context import Context
 from ..numbers import seconds
 
 
 def build(context: Context) -> Section:
-    """What identifies this run, every attempt before it, its files, and the attestation."""
+    """What identifies this run, every attempt before it, and its files."""
     texts, provenance = context.texts, context.audit.provenance
     facts: list[tuple[str, Cell]] = [(texts("provenance.config_digest"), Mono(provenance.config_digest))]
     if provenance.seed is not None:
@@ -23,11 +23,6 @@ def build(context: Context) -> Section:
         spent = ", ".join(f"{name} {seconds(value)}" for name, value in context.audit.timings.items())
         facts.append((texts("provenance.timings"), spent))
     blocks: list[Block] = [Facts(tuple(facts)), *_attempts(context), *_artifacts(context)]
-    blocks += [
-        Heading(texts("attest.title")),
-        Paragraph(texts("attest.intro")),
-        Facts(tuple((name, "______________________________") for name in texts.many("attest.fields"))),
-    ]
     return Section("provenance", texts("provenance.title"), tuple(blocks))
 
 

@@ -27,7 +27,7 @@ def build(context: Context) -> Section:
     else:
         blocks.append(Paragraph(texts("results.no_bounds")))
     blocks += _curves(context)
-    measured = [finding for finding in context.audit.findings if finding.metrics]
+    measured = [f for f in context.audit.findings if f.metrics and (f.metrics.auc or f.metrics.tpr_at_fpr)]
     if measured:
         blocks += [Heading(texts("results.rates_title")), Paragraph(texts("results.rates_intro"))]
         blocks += [_rates(context, measured), *_unmeasurable(context, measured), *_ties(context, measured)]
@@ -188,7 +188,7 @@ def _evidence(context: Context) -> list[Block]:
     texts = context.texts
     details: list[Block] = []
     for finding in context.audit.findings:
-        content = hide(finding.evidence, reveal=context.reveal, free_text=False)
+        content = hide(finding.evidence, reveal=context.reveal, free_text=False, salt=context.salt)
         if content:
             text = json.dumps(content, indent=2, ensure_ascii=False)
             details.append(Code(f"{finding.rule} ({label(context, finding)})\n{text}", "json"))

@@ -5,14 +5,18 @@ from __future__ import annotations
 from ...audit.types import Access
 from ..blocks import Cell, Heading, Paragraph, Section, Table
 from ..context import Context
+from ..model import VERDICTS
+from .families import family_name
 
 FAMILIES = (
     "membership",
     "canary",
+    "client",
     "inversion",
     "attribute",
     "extraction",
     "transcript",
+    "supermask",
     "static",
     "probe",
 )
@@ -46,18 +50,20 @@ def _access(context: Context) -> Table:
 
 def _families(context: Context) -> Table:
     texts = context.texts
-    prefixes = dict.fromkeys((*FAMILIES, *(finding.rule.split(".")[0] for finding in context.audit.findings)))
+    prefixes = dict.fromkeys((*FAMILIES, *(finding.family for finding in context.audit.findings)))
     rows: list[tuple[Cell, ...]] = []
     for prefix in prefixes:
-        findings = [f for f in context.audit.findings if f.rule.split(".")[0] == prefix]
+        findings = [f for f in context.audit.findings if f.family == prefix]
         failed = findings and all(f.verdict == "error" for f in findings)
         status = "threat.failed" if failed else "threat.tested" if findings else "threat.not_tested"
         by = ", ".join(dict.fromkeys(f.attack or f.rule for f in findings))
+        worst = min((f.verdict for f in findings), key=VERDICTS.index, default=None)
         rows.append(
             (
-                texts.find(f"family.{prefix}.name") or prefix,
+                family_name(context, prefix),
                 texts(status),
                 by or "–",
+                context.badge(worst) if worst else "–",
                 texts.find(f"family.{prefix}.meaning") or "",
             )
         )

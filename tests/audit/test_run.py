@@ -379,7 +379,7 @@ def test_every_one_run_bound_can_be_named_in_the_file(finished, tmp_path, method
 
 def test_plan_prices_and_says_what_can_be_refuted(tmp_path):
     from leakgauge.audit.plan import plan_json
-    from leakgauge.audit.run import settle
+    from leakgauge.audit.setting import settle
 
     plan = plan_json(settle(load_config(write(tmp_path))))
     private = [p for p in plan["power"] if p["trainer"] == "dp-sgd"]

@@ -120,8 +120,8 @@ def finding(rule: str, verdict: str, trainer: str | None, attack: str | None, **
     return {"rule": rule, "verdict": verdict, "trainer": trainer, "attack": attack, **empty, **more}
 
 
-def sample(*, plain: bool = False) -> dict[str, Any]:
-    """The document. `plain` leaves out the broken trainer and the failed steps."""
+def sample(*, plain: bool = False, more: bool = False) -> dict[str, Any]:
+    """The document. `plain` leaves out the broken trainer and the failed steps; `more` adds further families."""
     document: dict[str, Any] = {
         "schema": "leakgauge/audit/1",
         "name": "digits-quickstart",
@@ -132,7 +132,7 @@ def sample(*, plain: bool = False) -> dict[str, Any]:
         "access": ["logits"],
         "design": _design(),
         "utility": _utility(plain),
-        "findings": _findings(plain),
+        "findings": [*_findings(plain), *(exhibits() if more else [])],
         "controls": _controls(),
         "coverage": [
             {
@@ -268,6 +268,88 @@ def _findings(plain: bool) -> list[dict[str, Any]]:
             reason="ceiling-below-claim",
         ),
         finding("inversion.reconstruction", "error", "dp-sgd", "inversion", reason="step-failed", evidence=FAILURE),
+    ]
+
+
+SECRET_TEXT = "my pin is 7391-2246"
+SECRET_NAME = "Erika Mustermann"
+SECRET_RECORD = "row-000417-erika"
+IMAGE = [[(x * 9 + y * 5) % 256 for x in range(28)] for y in range(28)]
+COLOUR_IMAGE = [[[x * 8, y * 8, (x * y) % 256] for x in range(32)] for y in range(32)]
+
+
+def exhibits(*, count: int = 6) -> list[dict[str, Any]]:
+    """Findings of further families: named measures, slices, curves, examples and what the attacker holds."""
+    threat = {"holds": "one client's update of one round", "knows": "the model and the labels", "effort": "300 steps"}
+    measure = {"value": 21.34, "low": 19.81, "high": 22.9, "n": 32, "unit": "dB", "better": "lower"}
+    psnr = {**measure, "baseline": {"value": 9.1, "low": 8.8, "high": 9.4, "name": "mean image"}}
+    ssim = {"value": None, "reason": "victims are smaller than the window", "better": "lower"}
+    images = [
+        {
+            "kind": "image",
+            "label": f"digit {index}",
+            "score": 20.0 + index,
+            "score_name": "psnr",
+            "original": COLOUR_IMAGE if index % 2 else IMAGE,
+            "reconstruction": [row[::-1] for row in (COLOUR_IMAGE if index % 2 else IMAGE)],
+        }
+        for index in range(count)
+    ]
+    text = {
+        "kind": "text",
+        "label": "repeated 16 times",
+        "original": SECRET_TEXT,
+        "reconstruction": SECRET_TEXT,
+        "score": 1.0,
+    }
+    row = {"age": 39, "name": SECRET_NAME}
+    table = {"kind": "tabular", "label": "marital status", "original": row, "reconstruction": row, "score": 0.8}
+    lines = [
+        {
+            "name": name,
+            "x": [1.0, 2.0, 4.0, 8.0],
+            "y": [9.5 + s, 11.0 + s, 14.1 + s, 20.2],
+            "low": [9.0, 10.1, 13.0, 19.0],
+            "high": [12.0, 13.4, 16.0, 21.5],
+        }
+        for name, s in (("attack", 1.0), ("mean image", 0.0))
+    ]
+    series = {
+        "title": "PSNR against epsilon",
+        "x_label": "epsilon",
+        "y_label": "PSNR (dB)",
+        "x_scale": "log",
+        "lines": lines,
+    }
+    slices = [
+        {"slice": f"class {index}", "value": 0.5 + index / 50, "low": 0.4 + index / 50, "high": 0.6 + index / 50, "n": 60}
+        for index in range(10)
+    ]
+    auc = {"value": 0.71, "low": 0.63, "high": 0.79, "n": 140, "better": "lower", "baseline": None}
+    return [
+        finding(
+            "inversion.optimisation",
+            "no-claim",
+            "sgd",
+            "inversion",
+            metrics={"measures": {"psnr": psnr, "ssim": ssim, "label_recovery": {"value": 1.0, "n": 32}}},
+            threat=threat,
+            series=[series],
+            examples=images,
+        ),
+        finding(
+            "extraction.prompt",
+            "no-claim",
+            "sgd",
+            "extraction",
+            metrics={"measures": {"exposure": {"value": 7.2, "low": 5.1, "high": 9.9, "n": 20, "unit": "bits"}}},
+            threat={"knows": "the beginning of each secret"},
+            examples=[text],
+            evidence={"records": [SECRET_RECORD], "prompt": SECRET_TEXT},
+        ),
+        finding("attribute.inference", "no-claim", "sgd", "attribute", examples=[table], slices=slices),
+        finding("client.membership", "no-claim", "sgd", "client", metrics={"measures": {"client_auc": auc}}),
+        finding("watermark.removal", "no-claim", "sgd", "watermark", threat={"own_words": "anything at all"}),
     ]
 
 

@@ -75,7 +75,7 @@ def test_markdown_and_html_have_the_same_order_and_table_cells(audit: dict[str, 
     assert [line.split(". ", 1)[1] for line in text.splitlines() if line.startswith("## ")] == titles
     assert re.findall(r"</span> ([^<]+)</h2>", page) == [title.replace("'", "&#39;") for title in titles]
     assert titles[0].startswith("Verdict")
-    assert titles[-1].startswith("Provenance")
+    assert titles[-1].startswith("Attestation")
 
 
 def test_names_cannot_become_markup(audit: dict[str, Any], tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from leakgauge.audit.errors import ConfigError, StaleArtifactError
 from leakgauge.audit.registry import TRAINERS
 from leakgauge.audit.types import Job, Rows, StackedTrainer
 from leakgauge.trainers.dpsgd import DpSgd
-from leakgauge.trainers.executors import LocalExecutor
 from leakgauge.trainers.models import ModelSpec, build_model
 from leakgauge.trainers.sampling import batch_stream
 from leakgauge.trainers.sgd import Sgd
@@ -106,27 +105,6 @@ def test_save_and_load(trainer: Sgd | DpSgd, images: Rows, jobs: list[Job], tmp_
     (tmp_path / "train.json").unlink()
     with pytest.raises(StaleArtifactError, match="cannot be read"):
         trainer.load(tmp_path, images, device="cpu")
-
-
-def test_executor(images: Rows, jobs: list[Job], tmp_path: Path) -> None:
-    class Alone:
-        """A trainer that cannot stack."""
-
-        name = "alone"
-
-        def __init__(self, inner: Sgd) -> None:
-            self.fit, self.save, self.load = inner.fit, inner.save, inner.load
-
-    trainer = Sgd(epochs=2, nominal_rows=30, dtype="float64")
-    seen: list[tuple[int, int]] = []
-    stacked = LocalExecutor("cpu").train(trainer, images, jobs, checkpoint=tmp_path / "a")
-    alone = LocalExecutor("cpu").train(
-        Alone(trainer), images, jobs, checkpoint=tmp_path / "b", progress=lambda *now: seen.append(now)
-    )
-    for one, other in zip(stacked, alone, strict=True):
-        assert torch.allclose(weights(one.model), weights(other.model), atol=1e-12)
-    assert seen == [(k, 5) for k in range(1, 6)]
-    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == list("01234")
 
 
 def test_registered() -> None:

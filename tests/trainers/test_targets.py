@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import http.server
-import json
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +8,15 @@ import torch
 from safetensors.torch import save_file
 from scipy.special import log_softmax
 
-from leakgauge.audit.errors import ConfigError, IncompatibleError, PrerequisiteError, StaleArtifactError
+from leakgauge.audit.errors import ConfigError, IncompatibleError, StaleArtifactError
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Rows
-from leakgauge.trainers.endpoint import EndpointTarget
 from leakgauge.trainers.models import ModelSpec, build_model
 from leakgauge.trainers.targets import (
     CallableTarget,
     EstimatorTarget,
     TorchTarget,
     load_estimator,
-    load_huggingface_target,
     load_target,
     load_torch_target,
 )
@@ -38,12 +33,33 @@ def test_torch_target_is_log_softmax_in_batches(images: Rows) -> None:
     np.testing.assert_array_equal(answers, TorchTarget(module, "cpu").log_probabilities(features))
 
 
-def test_torch_target_refuses_training_mode(images: Rows) -> None:
+def test_torch_target_asks_in_evaluation_mode_and_restores_the_mode(images: Rows) -> None:
     module = build_model(ModelSpec(dropout=0.5), (2, 6, 6), 4, seeds=Seeds(1))
+    expected = TorchTarget(module.eval(), "cpu").log_probabilities(images.features)
+    module.train()
+    module[1].eval()
     target = TorchTarget(module, "cpu")
-    module[3].train()
-    with pytest.raises(IncompatibleError, match="3 is in training mode"):
-        target.log_probabilities(images.features)
+    np.testing.assert_array_equal(target.log_probabilities(images.features), expected)
+    modes = [part.training for part in module.modules()]
+    assert modes == [True, True, False, True, True, True][: len(modes)]
+
+
+class AlwaysDrops(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(x.flatten(1), 0.5, training=True)
+
+
+class LooksAtTheBatch(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) - x.flatten(1).mean(dim=0)
+
+
+@pytest.mark.parametrize(
+    ("module", "words"), [(AlwaysDrops(), "different answers to the same"), (LooksAtTheBatch(), "others in the batch")]
+)
+def test_torch_target_refuses_answers_that_are_no_function_of_the_record(images: Rows, module, words) -> None:
+    with pytest.raises(IncompatibleError, match=words):
+        TorchTarget(module, "cpu").log_probabilities(images.features)
 
 
 def test_torch_target_wants_logits() -> None:
@@ -102,6 +118,26 @@ def test_answers_that_are_no_probabilities(answer: np.ndarray) -> None:
         CallableTarget(lambda _: answer).log_probabilities(np.zeros((3, 1)))
 
 
+def test_labels_only_answers_are_one_hot(images: Rows) -> None:
+    from sklearn.svm import LinearSVC
+
+    flat = images.features.reshape(60, -1)
+    machine = LinearSVC().fit(flat, images.labels)
+    answers = EstimatorTarget(machine, 4, labels_only=True).log_probabilities(images.features)
+    np.testing.assert_array_equal(answers.argmax(axis=1), machine.predict(flat))
+    np.testing.assert_allclose(np.exp(answers).sum(axis=1), 1)
+    same = CallableTarget(machine.predict, 4, labels_only=True)
+    np.testing.assert_array_equal(same.log_probabilities(flat), answers)
+    with pytest.raises(ConfigError, match="number of classes"):
+        CallableTarget(machine.predict, labels_only=True)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 4], [0, 1, -1], [0, 1], [0.5, 1, 1], ["a", "b", "c"], [[0, 1, 1]]])
+def test_answers_that_are_no_labels(labels) -> None:
+    with pytest.raises(IncompatibleError, match="not labels"):
+        CallableTarget(lambda _: labels, 4, labels_only=True).log_probabilities(np.zeros((3, 1)))
+
+
 def test_load_torch_target(images: Rows, tmp_path: Path) -> None:
     module = build_model(ModelSpec(), (2, 6, 6), 4, seeds=Seeds(1))
     save_file(module.state_dict(), tmp_path / "weights.safetensors")
@@ -143,60 +179,3 @@ def test_load_estimator_and_callable(images: Rows, tmp_path: Path, monkeypatch) 
 def test_load_target_needs_a_source(images: Rows) -> None:
     with pytest.raises(ConfigError, match="give one of"):
         load_target(data=images, device="cpu")
-
-
-def test_huggingface_sequence_classifier(tmp_path: Path) -> None:
-    from transformers import BertConfig, BertForSequenceClassification
-
-    config = BertConfig(
-        vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=3
-    )
-    module = BertForSequenceClassification(config).eval()
-    module.save_pretrained(tmp_path / "model")
-    target = load_huggingface_target(str(tmp_path / "model"), device="cpu")
-    tokens = Seeds(1).generator().integers(1, 30, (5, 8))
-    tokens[:, 6:] = 0  # padding
-    with torch.no_grad():
-        short = module(torch.from_numpy(tokens[:, :6])).logits.numpy()
-    np.testing.assert_allclose(target.log_probabilities(tokens), log_softmax(short, axis=1), atol=1e-5)
-
-
-def test_huggingface_mistakes(tmp_path: Path) -> None:
-    from transformers import BertConfig, BertModel
-
-    with pytest.raises(ConfigError, match="needs revision"):
-        load_huggingface_target("org/name", device="cpu")
-    with pytest.raises(PrerequisiteError, match="cannot be loaded"):
-        load_huggingface_target(str(tmp_path), device="cpu")
-    config = BertConfig(vocab_size=5, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
-    BertModel(config).save_pretrained(tmp_path / "bare")
-    with pytest.raises(IncompatibleError, match="BertModel is no sequence or image classifier"):
-        load_huggingface_target(str(tmp_path / "bare"), device="cpu")
-
-
-class _Server(http.server.BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["features"]
-        body = {"probabilities": [[x[0], 1 - x[0]] for x in asked]} if self.path == "/model" else {"error": 1}
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def test_endpoint() -> None:
-    server = http.server.HTTPServer(("127.0.0.1", 0), _Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    base = f"http://127.0.0.1:{server.server_port}"
-    try:
-        answers = EndpointTarget(base + "/model").log_probabilities(np.array([[0.25], [0.5]]))
-        np.testing.assert_allclose(np.exp(answers), [[0.25, 0.75], [0.5, 0.5]], rtol=1e-6)
-        with pytest.raises(PrerequisiteError, match="no answer of the form"):
-            EndpointTarget(base + "/else").log_probabilities(np.array([[0.25]]))
-    finally:
-        server.shutdown()
-        server.server_close()
-    with pytest.raises(ConfigError, match="must start with http"):
-        EndpointTarget("ftp://x")

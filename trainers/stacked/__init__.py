@@ -54,7 +54,9 @@ def fit_stack(
         label_tensor(data.labels, device=device),
     )
     modules = [build_model(recipe.model, data.features.shape[1:], data.classes, seeds=job.seeds) for job in jobs]
-    modules = [m.to(device, dtype).train() for m in modules]
+    if dtype != torch.float32 or device != "cpu":
+        modules = [module.to(device, dtype) for module in modules]
+    modules[0].train()
     private = recipe.protection is not None
     if private:
         require_private(modules[0])

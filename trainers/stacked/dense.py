@@ -1,9 +1,9 @@
 """Linear layers and small convolutions with ReLU, all models at once, in buffers that are reused: the leanest engine.
 
-Activations are held features-first, (models, features + 1, width), the last feature a constant 1: biases are a column
-of the weights, so that one batched matrix product does a layer, one its gradient, and the norm of an example's gradient
-of a layer is |a| |g| with the bias included (Goodfellow 2015, arXiv 1510.01799). Nothing large is allocated in a step:
-fresh memory costs more than the arithmetic on it.
+Activations are held features-first, (models, features, width): one batched matrix product does a layer, one its
+gradient, and the norm of an example's gradient of a linear layer is |a| |g| (Goodfellow 2015, arXiv 1510.01799).
+Nothing large is allocated in a step: fresh memory costs more than the arithmetic on it. Products are written to
+contiguous memory: into anything else, torch multiplies one model after another.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from .engine import StackedBatch, clip_factor, stack_parameters
-from .tied import Tie, tie
+from .band import Band, band_of
+from .engine import StackedBatch, add_scaled, clip_factor, stack_parameters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,10 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A layer with parameters; `dropout` follows its ReLU. With `tie` it is a convolution."""
+    """A layer with parameters; `dropout` follows its ReLU. With `band` it is a convolution, whose outputs are held
+    channels-first when `flattened`, that is before a linear layer, and channels-last otherwise."""
 
-    tie: Tie | None = None
+    outputs: int
+    band: Band | None = None
     dropout: float = 0.0
+    flattened: bool = False
+
+    def rows_first(self, value: Tensor) -> Tensor:
+        """Outputs (models, outputs, width) of a convolution as a view (models, rows, columns, channels, width)."""
+        assert self.band is not None
+        channels, rows, columns = self.band.output_shape
+        if self.flattened:
+            return value.view(len(value), channels, rows, columns, -1).permute(0, 2, 3, 1, 4)
+        return value.view(len(value), rows, columns, channels, -1)
 
 
 def dense_engine(modules: Sequence[nn.Module], features: Tensor, *, private: bool) -> DenseEngine | None:
@@ -33,147 +44,175 @@ def dense_engine(modules: Sequence[nn.Module], features: Tensor, *, private: boo
 
     Convolutions are taken on small images and without clipping only: the norm of a tied gradient is no product.
     """
-    import torch
-
     if not features.is_floating_point() or features.dim() not in (2, 4):
         return None
     layers = _layers(modules[0], tuple(features.shape[1:]), str(features.device))
-    if layers is None or (private and any(layer.tie for layer in layers)):
+    if layers is None or (private and any(layer.band for layer in layers)):
         return None
-    stacked = stack_parameters(modules)
-    parameters = []
-    for layer, weight, bias in zip(layers, stacked[::2], stacked[1::2], strict=True):
-        if layer.tie is None:
-            parameters.append(torch.cat([weight, bias[..., None]], dim=2))
-        else:
-            parameters.append(torch.cat([weight.flatten(1), bias, bias.new_zeros(len(bias), 1)], dim=1))
-    return DenseEngine(layers, parameters, features.flatten(1))
+    if layers[0].band is not None:
+        features = features.permute(0, 2, 3, 1)
+    return DenseEngine(layers, stack_parameters(modules), features.flatten(1).contiguous())
 
 
 class DenseEngine:
-    """`parameters` are (models, outputs, inputs + 1), weights and bias of one layer together; rows for a `Tie`."""
+    """`parameters` are weight and bias of each layer in turn."""
 
     def __init__(self, layers: list[_Layer], parameters: list[Tensor], features: Tensor) -> None:
-        import torch
-
         self._layers = layers
         self.parameters = parameters
-        self._data = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
-        self._flat: dict[str, Tensor] = {}
-
-    def views(self, stacked: Sequence[Tensor]) -> list[Tensor]:
-        """As in `Engine`."""
-        pairs = [
-            (t[:, :, :-1], t[:, :, -1]) if layer.tie is None else layer.tie.views(t)
-            for layer, t in zip(self._layers, stacked, strict=True)
-        ]
-        return [view for pair in pairs for view in pair]
+        self._data = features
+        self._squares = features.square().sum(1)
+        self._memory: dict[tuple[str, int], Tensor] = {}
 
     def logits(self, positions: Tensor) -> Tensor:
         """As in `Engine`."""
-        import torch
-
-        x = self._data[positions].mT[:, :-1]
-        *hidden, last = self._dense()
-        for weights in hidden:
-            x = torch.baddbmm(weights[:, :, -1:], weights[:, :, :-1], x).relu_()
-        return torch.baddbmm(last[:, :, -1:], last[:, :, :-1], x).mT
+        matrices = self._matrices()
+        return self._last(matrices, self._forward(matrices, positions, None)[-1]).mT
 
     def accumulate(self, batch: StackedBatch, into: list[Tensor], *, beta: float, scale: float) -> None:
         """As in `Engine`."""
         inputs, gradients = self._pass(batch, batch.weights)
-        for number, (layer, target, a, g) in enumerate(zip(self._layers, into, inputs, gradients, strict=True)):
-            if layer.tie is None:
-                target.baddbmm_(g, a.mT, beta=beta, alpha=scale)
-            else:
-                target.mul_(beta).add_(self._tied(number, layer.tie, a, g), alpha=scale)
+        for number, (a, g) in enumerate(zip(inputs, gradients, strict=True)):
+            self._add(number, a, g, into, beta, scale)
 
     def accumulate_clipped(
         self, batch: StackedBatch, into: list[Tensor], *, max_norm: float, beta: float, scale: float
     ) -> None:
         """As in `Engine`."""
         inputs, gradients = self._pass(batch, None)
-        squared = batch.labels.new_zeros(gradients[0].shape[::2], dtype=gradients[0].dtype)
-        for a, g in zip(inputs, gradients, strict=True):
-            squared += self._squared(a) * self._squared(g)
+        squared = self._squares.take(batch.positions).add_(1).mul_(self._squared(gradients[0]))
+        for a, g in zip(inputs[1:], gradients[1:], strict=True):
+            squared.addcmul_(self._squared(a).add_(1), self._squared(g))
         factor = clip_factor(squared, max_norm)
         if batch.weights is not None:
             factor *= batch.weights
-        for target, a, g in zip(into, inputs, gradients, strict=True):
-            target.baddbmm_(g.mul_(factor[:, None]), a.mT, beta=beta, alpha=scale)
+        for number, (a, g) in enumerate(zip(inputs, gradients, strict=True)):
+            self._add(number, a, g.mul_(factor[:, None]), into, beta, scale)
 
-    def keep(self, models: Tensor) -> None:
+    def values(self, width: int) -> int:
         """As in `Engine`."""
-        self.parameters = [p[models] for p in self.parameters]
-        self._flat.clear()
+        held = width * (self._data.shape[1] + 1)
+        for layer in self._layers:
+            held += 3 * width * layer.outputs
+            if layer.band is not None:
+                held += 3 * prod(layer.band.shape) + 2 * width * layer.band.shape[1]
+        return held
 
     def _pass(self, batch: StackedBatch, weights: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
-        """Every layer's input (models, inputs + 1, width) and loss gradient by its output (models, outputs, width)."""
+        """Every layer's input (models, inputs, width) and loss gradient by its output (models, outputs, width)."""
         import torch
 
-        dense = self._dense()
-        inputs = self._forward(dense, batch)
-        models, width = batch.labels.shape
-        last = self._buffer("gradient", len(dense) - 1, (models, dense[-1].shape[1], width))
-        torch.bmm(dense[-1], inputs[-1], out=last)
+        matrices, labels = self._matrices(), batch.labels[:, None]
+        inputs = self._forward(matrices, batch.positions, batch)
+        last = self._last(matrices, inputs[-1])
         torch.softmax(last, 1, out=last)
-        onehot = last.new_ones(models, 1, width) if weights is None else weights[:, None]
-        if weights is not None:
-            last.mul_(onehot)
-        last.scatter_add_(1, batch.labels[:, None], -onehot)
+        if weights is None:
+            last.scatter_add_(1, labels, last.new_full((1, 1, 1), -1.0).expand(labels.shape))
+        else:
+            last.mul_(weights[:, None]).scatter_add_(1, labels, -weights[:, None])
         gradients = [last]
-        for number in reversed(range(1, len(dense))):
-            gradients.append(self._back(number, dense[number], gradients[-1], inputs[number][:, :-1]))
+        for number in reversed(range(1, len(matrices))):
+            gradients.append(self._back(number, matrices[number], gradients[-1], inputs[number]))
         return inputs, gradients[::-1]
 
-    def _dense(self) -> list[Tensor]:
-        """Weights with bias, (models, outputs, inputs + 1), of every layer."""
-        dense = []
-        for number, (layer, own) in enumerate(zip(self._layers, self.parameters, strict=True)):
-            if layer.tie is not None:
-                own = layer.tie.dense(own, self._buffer("dense", number, (len(own), len(layer.tie.expand))))
-            dense.append(own)
-        return dense
+    def _matrices(self) -> list[Tensor]:
+        """(models, outputs, inputs) of every linear layer, the band matrix of every convolution."""
+        matrices = []
+        for number, (layer, weight) in enumerate(zip(self._layers, self.parameters[::2], strict=True)):
+            if layer.band is not None:
+                weight = layer.band.matrix(weight, self._buffer("matrix", number, (len(weight), prod(layer.band.shape))))
+            matrices.append(weight)
+        return matrices
 
-    def _forward(self, dense: list[Tensor], batch: StackedBatch) -> list[Tensor]:
+    def _forward(self, matrices: list[Tensor], positions: Tensor, batch: StackedBatch | None) -> list[Tensor]:
+        """The input of every layer. With a batch: training mode."""
         import torch
 
-        models, width = batch.positions.shape
+        models, width = positions.shape
         rows = self._buffer("input", 0, (models * width, self._data.shape[1]))
-        torch.index_select(self._data, 0, batch.positions.reshape(-1), out=rows)
+        torch.index_select(self._data, 0, positions.reshape(-1), out=rows)
         inputs = [rows.view(models, width, -1).mT]
-        for number, weights in enumerate(dense[:-1]):
-            outputs = weights.shape[1]
-            buffer = self._buffer("output", number, (models, outputs + 1, width))
-            value = buffer[:, :outputs]
-            torch.bmm(weights, inputs[-1], out=value)
+        for number, (layer, matrix) in enumerate(zip(self._layers[:-1], matrices[:-1], strict=True)):
+            bias = self.parameters[2 * number + 1]
+            value = self._buffer("output", number, (models, layer.outputs, width))
+            if layer.band is None:
+                torch.baddbmm(bias[:, :, None], matrix, inputs[-1], out=value)
+            else:
+                self._convolve(layer, matrix, bias, inputs[-1], value)
             value.relu_()
-            if self._layers[number].dropout:
-                _drop(value, self._layers[number].dropout, batch)
-            buffer[:, outputs] = 1
-            inputs.append(buffer)
+            if layer.dropout and batch is not None:
+                _drop(layer, value, batch)
+            inputs.append(value)
         return inputs
 
-    def _back(self, number: int, weights: Tensor, gradient: Tensor, value: Tensor) -> Tensor:
+    def _last(self, matrices: list[Tensor], value: Tensor) -> Tensor:
+        """Logits (models, classes, width)."""
+        import torch
+
+        out = self._buffer("gradient", len(matrices) - 1, (len(value), matrices[-1].shape[1], value.shape[2]))
+        return torch.baddbmm(self.parameters[-1][:, :, None], matrices[-1], value, out=out)
+
+    def _back(self, number: int, matrix: Tensor, gradient: Tensor, value: Tensor) -> Tensor:
         """The gradient by the product of the layer before `number`, whose activated value is `value`."""
         import torch
 
-        buffer = self._buffer("gradient", number - 1, (len(value), value.shape[1], value.shape[2]))
-        torch.bmm(weights[:, :, :-1].mT, gradient, out=buffer)
+        layer, before = self._layers[number], self._layers[number - 1]
+        buffer = self._buffer("gradient", number - 1, tuple(value.shape))
+        if layer.band is None:
+            torch.bmm(matrix.mT, gradient, out=buffer)
+        else:
+            buffer.zero_()
+            for row in layer.band.rows:
+                part = self._buffer("row", 0, (len(value), row.inputs.stop - row.inputs.start, value.shape[2]))
+                torch.bmm(matrix[:, :, row.columns].mT, gradient[:, row.outputs], out=part)
+                buffer[:, row.inputs] += part
+        out, seen = buffer, value
+        if before.flattened:
+            buffer, seen = before.rows_first(buffer), before.rows_first(value)
+            out = self._buffer("rows first", number - 1, tuple(buffer.shape))
         # Zero where the value is: there ReLU was flat or dropout cut the path.
-        torch.ops.aten.threshold_backward.grad_input(buffer, value, 0, grad_input=buffer)
-        dropout = self._layers[number - 1].dropout
-        return buffer.div_(1 - dropout) if dropout else buffer
+        torch.ops.aten.threshold_backward.grad_input(buffer, seen, 0, grad_input=out)
+        if before.dropout:
+            out.div_(1 - before.dropout)
+        return out.view(value.shape)
 
-    def _tied(self, number: int, tie: Tie, a: Tensor, g: Tensor) -> Tensor:
-        """The gradient (models, own) of a convolution's own numbers."""
+    def _convolve(self, layer: _Layer, matrix: Tensor, bias: Tensor, image: Tensor, value: Tensor) -> None:
+        """`value` = the convolution of `image`."""
         import torch
 
-        entries = tie.outputs * (tie.inputs + 1)
-        buffer = self._buffer("tied", number, (len(g), entries + 1))
-        torch.bmm(g, a.mT, out=buffer[:, :entries].view(len(g), tie.outputs, tie.inputs + 1))
-        buffer[:, entries] = 0
-        return tie.folded(buffer)
+        assert layer.band is not None
+        out = layer.rows_first(value)
+        for number, row in enumerate(layer.band.rows):
+            part = self._buffer("row", 0, (len(value), layer.band.shape[0], value.shape[2]))
+            torch.bmm(matrix[:, :, row.columns], image[:, row.inputs], out=part)
+            torch.add(part.view(len(value), *out.shape[2:]), bias[:, None, :, None], out=out[:, number])
+
+    def _add(self, number: int, a: Tensor, g: Tensor, into: list[Tensor], beta: float, scale: float) -> None:
+        """into = beta into + scale times the gradient, for the weight and the bias of a layer."""
+        weight, bias = into[2 * number : 2 * number + 2]
+        layer = self._layers[number]
+        if layer.band is None:
+            weight.baddbmm_(g, a.mT, beta=beta, alpha=scale)
+            add_scaled(bias, g.sum(2), beta, scale)
+            return
+        columns = layer.band.output_shape[1:]
+        gradient = layer.band.folded(self._band_gradient(layer.band, a, g))
+        add_scaled(weight, gradient.view(weight.shape), beta, scale)
+        add_scaled(bias, g.view(len(g), prod(columns), -1, g.shape[2]).sum((1, 3)), beta, scale)
+
+    def _band_gradient(self, band: Band, a: Tensor, g: Tensor) -> Tensor:
+        """The gradient (models, *band.shape) by the band matrix, summed over output rows."""
+        import torch
+
+        total = self._buffer("band", 0, (len(g), *band.shape)).zero_()
+        for row in band.rows:
+            if row.columns.stop - row.columns.start == band.shape[1]:
+                total.baddbmm_(g[:, row.outputs], a[:, row.inputs].mT)
+            else:
+                width = row.columns.stop - row.columns.start
+                part = self._buffer("row", 0, (len(g), band.shape[0], width))
+                total[:, :, row.columns] += torch.bmm(g[:, row.outputs], a[:, row.inputs].mT, out=part)
+        return total
 
     def _squared(self, t: Tensor) -> Tensor:
         """Sum of squares over axis 1; `vector_norm`, not vectorised along that axis, takes several times as long."""
@@ -184,19 +223,27 @@ class DenseEngine:
 
     def _buffer(self, kind: str, number: int, shape: tuple[int, ...]) -> Tensor:
         """A contiguous tensor of this shape on memory that earlier steps used for the same."""
-        key, size = f"{kind}{number}", prod(shape)
-        if key not in self._flat or len(self._flat[key]) < size:
-            self._flat[key] = self._data.new_empty(size)
-        return self._flat[key][:size].view(shape)
+        key, size = (kind, number), prod(shape)
+        memory = self._memory.get(key)
+        if memory is None or len(memory) < size:
+            memory = self._memory[key] = self._data.new_empty(size)
+        return memory[:size].view(shape)
 
 
-def _drop(value: Tensor, p: float, batch: StackedBatch) -> None:
+def _drop(layer: _Layer, value: Tensor, batch: StackedBatch) -> None:
     """Dropout in place of (models, features, width), with a stream per model. On the CPU these are the draws that a
     single model's dropout would make."""
+    p = layer.dropout
     kept = value.new_zeros(value.shape[0], value.shape[2], value.shape[1])
     for model, (size, generator) in enumerate(zip(batch.sizes, batch.dropout, strict=True)):
         kept[model, :size].bernoulli_(1 - p, generator=generator)
-    value.mul_(kept.div_(1 - p).mT)
+    kept.div_(1 - p)
+    if layer.band is None or layer.flattened:
+        value.mul_(kept.mT)
+    else:
+        # Drawn for (width, channels, rows, columns), as torch lays images out.
+        drawn = kept.view(*kept.shape[:2], *layer.band.output_shape)
+        layer.rows_first(value).mul_(drawn.permute(0, 3, 4, 2, 1))
 
 
 def _layers(module: nn.Module, shape: tuple[int, ...], device: str) -> list[_Layer] | None:
@@ -211,6 +258,8 @@ def _layers(module: nn.Module, shape: tuple[int, ...], device: str) -> list[_Lay
     awaited: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d)
     for layer in module:
         if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1):
+            if layers and len(shape) > 1:
+                layers[-1] = replace(layers[-1], flattened=True)
             shape = (prod(shape),)
         elif type(layer) is nn.ReLU and awaited == (nn.ReLU,):
             awaited = (nn.Linear, nn.Conv2d, nn.Dropout)
@@ -223,7 +272,7 @@ def _layers(module: nn.Module, shape: tuple[int, ...], device: str) -> list[_Lay
                 return None
             layers.append(found[0])
             shape, awaited = found[1], (nn.ReLU,)
-    return layers if len(shape) == 1 and awaited == (nn.ReLU,) else None
+    return layers if awaited == (nn.ReLU,) and layers[-1].band is None else None
 
 
 def _layer(layer: nn.Module, shape: tuple[int, ...], device: str) -> tuple[_Layer, tuple[int, ...]] | None:
@@ -231,8 +280,8 @@ def _layer(layer: nn.Module, shape: tuple[int, ...], device: str) -> tuple[_Laye
     from torch import nn
 
     if isinstance(layer, nn.Linear) and layer.bias is not None and len(shape) == 1:
-        return _Layer(), (layer.out_features,)
+        return _Layer(layer.out_features), (layer.out_features,)
     if isinstance(layer, nn.Conv2d) and len(shape) == 3:
-        tied = tie(layer, (shape[0], shape[1], shape[2]), device)
-        return None if tied is None else (_Layer(tied), tied.output_shape)
+        found = band_of(layer, (shape[0], shape[1], shape[2]), device)
+        return None if found is None else (_Layer(prod(found.output_shape), found), found.output_shape)
     return None

@@ -30,15 +30,13 @@ class StackedBatch:
 
 
 class Engine(Protocol):
-    """The parameters of all models, each (models, ...), in a form that suits the engine, and their gradients.
+    """The parameters of all models, each (models, ...), in the order of `module.parameters()`, and their gradients.
 
-    An engine holds the features of all records and gathers its batches.
+    An engine holds the features of all records and gathers its batches. The loop may replace `parameters` between
+    steps, by fewer models too.
     """
 
     parameters: list[Tensor]
-
-    def views(self, stacked: Sequence[Tensor]) -> list[Tensor]:
-        """Tensors shaped as `parameters`, seen as (models, ...) for each of `module.parameters()`, in that order."""
 
     def logits(self, positions: Tensor) -> Tensor:
         """Logits (models, width, classes) in evaluation mode of the records at `positions` (models, width)."""
@@ -51,8 +49,8 @@ class Engine(Protocol):
     ) -> None:
         """The same with each example's gradient clipped to `max_norm` in l2 over all parameters of its model."""
 
-    def keep(self, models: Tensor) -> None:
-        """Go on with the models at these positions only."""
+    def values(self, width: int) -> int:
+        """About how many numbers one model holds in a step on `width` examples, parameters not counted."""
 
 
 def stack_parameters(modules: Sequence[nn.Module]) -> list[Tensor]:
@@ -74,6 +72,13 @@ def loss_gradient(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Ten
     else:
         gradient.mul_(weights[:, None]).scatter_add_(1, labels[:, None], -weights[:, None])
     return gradient.mT
+
+
+def add_scaled(target: Tensor, value: Tensor, beta: float, scale: float) -> None:
+    """target = beta target + scale value."""
+    if beta != 1:
+        target.mul_(beta)
+    target.add_(value, alpha=scale)
 
 
 def clip_factor(squared_norms: Tensor, max_norm: float) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from .engine import StackedBatch, clip_factor, stack_parameters
+from .engine import StackedBatch, add_scaled, clip_factor, stack_parameters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,10 +38,6 @@ class FunctionalEngine:
         self._names = [name for name, _ in module.named_parameters()]
         self.parameters = parameters
 
-    def views(self, stacked: Sequence[Tensor]) -> list[Tensor]:
-        """As in `Engine`."""
-        return list(stacked)
-
     def logits(self, positions: Tensor) -> Tensor:
         """As in `Engine`."""
         import torch
@@ -73,10 +69,6 @@ class FunctionalEngine:
         total = {k: factor[:, None].bmm(g.flatten(2)).view(len(g), *g.shape[2:]) for k, g in gradients.items()}
         self._add(total, into, beta, scale)
 
-    def keep(self, models: Tensor) -> None:
-        """As in `Engine`."""
-        self.parameters = [p[models] for p in self.parameters]
-
     def _map(self, function: Callable[..., Any], *, differentiate: bool = True) -> Callable[..., dict[str, Tensor]]:
         import torch
 
@@ -104,4 +96,4 @@ class FunctionalEngine:
 
     def _add(self, gradients: dict[str, Tensor], into: list[Tensor], beta: float, scale: float) -> None:
         for target, name in zip(into, self._names, strict=True):
-            target.mul_(beta).add_(gradients[name], alpha=scale)
+            add_scaled(target, gradients[name], beta, scale)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from .engine import StackedBatch, clip_factor, loss_gradient, stack_parameters
+from .engine import StackedBatch, add_scaled, clip_factor, loss_gradient, stack_parameters
 from .patches import cut_patches
 from .plan import Parametric, plan_of, pools
 
@@ -50,10 +50,6 @@ class LayerEngine:
         self._prepared = False
         self._data = self._prepare(features)
 
-    def views(self, stacked: Sequence[Tensor]) -> list[Tensor]:
-        """As in `Engine`."""
-        return list(stacked)
-
     def logits(self, positions: Tensor) -> Tensor:
         """As in `Engine`."""
         import torch
@@ -67,7 +63,7 @@ class LayerEngine:
             layer, a, g = used.layer, used.a.flatten(1, -2), used.g.flatten(1, -2)
             self._add(layer, g.mT, a, into, beta, scale)
             if layer.bias is not None:
-                into[layer.bias].mul_(beta).add_(g.sum(1), alpha=scale)
+                add_scaled(into[layer.bias], g.sum(1), beta, scale)
 
     def accumulate_clipped(
         self, batch: StackedBatch, into: list[Tensor], *, max_norm: float, beta: float, scale: float
@@ -81,10 +77,6 @@ class LayerEngine:
         row = factor[:, None]
         for u, per_example in zip(used, gradients, strict=True):
             self._add_clipped(u, per_example, row, into, beta, scale)
-
-    def keep(self, models: Tensor) -> None:
-        """As in `Engine`."""
-        self.parameters = [p[models] for p in self.parameters]
 
     def _prepare(self, features: Tensor) -> Tensor:
         """Features in the form that batches are gathered from. Patches of a first convolution are the same for all
@@ -160,7 +152,7 @@ class LayerEngine:
         if layer.kernel is None:
             target.baddbmm_(left, right, beta=beta, alpha=scale)
         else:
-            target.mul_(beta).add_(self._as_weight(layer, left.bmm(right)), alpha=scale)
+            add_scaled(target, self._as_weight(layer, left.bmm(right)), beta, scale)
 
     def _as_weight(self, layer: Parametric, matrix: Tensor) -> Tensor:
         """The inverse of `_matrix` for a convolution."""
@@ -186,14 +178,14 @@ class LayerEngine:
         if per_example is not None:
             models, _, outputs, inputs = per_example.shape
             total = row.bmm(per_example.flatten(2)).view(models, outputs, inputs)
-            into[layer.weight].mul_(beta).add_(self._as_weight(layer, total), alpha=scale)
+            add_scaled(into[layer.weight], self._as_weight(layer, total), beta, scale)
             cells = g.sum(-2)
         else:
             scaled = g * (row.mT if layer.kernel is None else row.mT[..., None])
             self._add(layer, scaled.flatten(1, -2).mT, used.a.flatten(1, -2), into, beta, scale)
             cells = g if layer.kernel is None else g.sum(-2)
         if layer.bias is not None:
-            into[layer.bias].mul_(beta).add_(row.bmm(cells)[:, 0], alpha=scale)
+            add_scaled(into[layer.bias], row.bmm(cells)[:, 0], beta, scale)
 
 
 def _per_example(used: _Used) -> Tensor | None:

@@ -16,6 +16,7 @@ from ..sampling import BatchStream, batch_stream, skip
 from ..single import Fitted, Patience
 from .blocks import Block, block_steps, next_block, padded_rows
 from .engine import Engine, StackedBatch
+from .flat import Flat
 from .optimizer import StackedOptimizer
 
 if TYPE_CHECKING:
@@ -24,23 +25,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-EVALUATED_CELLS = 1 << 16
+EVALUATED_CELLS = 1 << 13
 """Rows evaluated at a time, all models together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """Noise of one step on one piece of memory: `rows[model][parameter]`, and each parameter for all models."""
-
-    rows: list[list[Tensor]]
-    columns: list[Tensor]
-
-    @classmethod
-    def of(cls, memory: Tensor, widths: list[int]) -> Draws:
-        """Views of `memory` (models, all parameters); made once, because a thousand of them a step take time."""
-        import torch
-
-        return cls([list(torch.split(row, widths)) for row in memory], list(torch.split(memory, widths, dim=1)))
 
 
 @dataclass(slots=True)
@@ -62,7 +48,8 @@ class Stack:
     noise: list[torch.Generator]
     dropout: list[torch.Generator]
     done: int = 0
-    draws: Draws | None = None
+    drawn: Flat | None = None
+    rows: list[list[Tensor]] = field(default_factory=list)
     streams: dict[int, BatchStream] = field(default_factory=dict)
 
     @classmethod
@@ -70,12 +57,14 @@ class Stack:
         """All models at step 0."""
         device = str(labels.device)
         stop = recipe.early_stopping
+        optimizer = StackedOptimizer(recipe.optimizer, Flat.of(engine.parameters))
+        engine.parameters = optimizer.parameters.parts
         return cls(
             recipe=recipe,
             jobs=jobs,
             courses=courses,
             engine=engine,
-            optimizer=StackedOptimizer(recipe.optimizer, engine.parameters),
+            optimizer=optimizer,
             labels=labels,
             device=device,
             best=[p.clone() for p in engine.parameters],
@@ -110,9 +99,9 @@ class Stack:
         """The trained weights put into `modules`, one per job, with their fit on their own training rows."""
         self.engine.parameters = self.best
         loss, accuracy = self._quality([c.training for c in self.courses])
-        fitted, values = [], self.engine.views(self.best)
+        fitted = []
         for model, (module, steps) in enumerate(zip(modules, self.steps, strict=True)):
-            for p, stacked in zip(module.parameters(), values, strict=True):
+            for p, stacked in zip(module.parameters(), self.best, strict=True):
                 p.data = stacked[model].clone()
             metrics = {"train_loss": float(loss[model]), "train_accuracy": float(accuracy[model])}
             fitted.append(Fitted(module.eval(), int(steps), metrics))
@@ -143,27 +132,28 @@ class Stack:
         flat = positions.reshape(-1)
         labels = self.labels.index_select(0, flat).view(positions.shape)
         batch = StackedBatch(positions, labels, weights, sizes, self.dropout)
-        into, beta, scale = self.optimizer.into, self.optimizer.beta, 1 / self.recipe.batch_size
+        into, beta, scale = self.optimizer.into.parts, self.optimizer.beta, 1 / self.recipe.batch_size
         private = self.recipe.protection
         if private is None:
             self.engine.accumulate(batch, into, beta=beta, scale=scale)
         else:
-            self.engine.accumulate_clipped(batch, into, max_norm=private.max_grad_norm, beta=beta, scale=scale)
-            self._add_noise(into, private.noise_multiplier * private.max_grad_norm, scale)
-        self.optimizer.step(self.engine.parameters)
+            self._set_noise(private.noise_multiplier * private.max_grad_norm * scale)
+            self.engine.accumulate_clipped(batch, into, max_norm=private.max_grad_norm, beta=1.0, scale=scale)
+        self.optimizer.step()
         self.done += 1
 
-    def _add_noise(self, into: list[Tensor], deviation: float, scale: float) -> None:
-        """One draw per model and parameter, in the order and with the streams of a model trained by itself."""
-        into = self.engine.views(into)
-        widths = [t[0].numel() for t in into]
-        if self.draws is None or len(self.draws.rows) != len(self.active):
-            self.draws = Draws.of(into[0].new_empty(len(self.active), sum(widths)), widths)
-        for row, generator in zip(self.draws.rows, self.noise, strict=True):
+    def _set_noise(self, deviation: float) -> None:
+        """What clipped gradients are added to: noise, and what momentum keeps. One draw per model and parameter, in the
+        order and with the streams of a model trained by itself."""
+        into, beta = self.optimizer.into, self.optimizer.beta
+        if not self.rows:
+            self.drawn = into.zeros() if beta else into
+            self.rows = self.drawn.rows()
+        for row, generator in zip(self.rows, self.noise, strict=True):
             for part in row:
                 part.normal_(0.0, deviation, generator=generator)
-        for t, drawn in zip(into, self.draws.columns, strict=True):
-            t.add_(drawn.reshape(t.shape), alpha=scale)
+        if beta and self.drawn is not None:
+            into.memory.mul_(beta).add_(self.drawn.memory)
 
     def _retire(self, block: Block) -> None:
         """Validate where due, and take finished models out of the stack."""
@@ -199,23 +189,24 @@ class Stack:
 
         index = torch.from_numpy(slots).to(self.device)
         self.active = self.active[slots]
-        self.engine.keep(index)
         self.optimizer.keep(index)
+        self.engine.parameters = self.optimizer.parameters.parts
+        self.rows = []
         self.noise = [self.noise[slot] for slot in slots] if self.noise else []
         self.dropout = [self.dropout[slot] for slot in slots]
 
     def _quality(self, rows: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean loss and accuracy (models,) of every model on its own rows; zero rows give zeros."""
         import torch
-        from torch.nn.functional import cross_entropy
 
         loss, right = np.zeros(len(rows)), np.zeros(len(rows))
         for chosen, real in padded_rows(rows, max(1, EVALUATED_CELLS // len(rows))):
             positions, mask = torch.from_numpy(chosen).to(self.device), torch.from_numpy(real).to(self.device)
-            logits, answers = self.engine.logits(positions), self.labels[positions]
-            each = cross_entropy(logits.flatten(0, 1), answers.flatten(), reduction="none").view_as(mask)
-            loss += torch.where(mask, each, 0).sum(1).double().cpu().numpy()
-            right += (mask & (logits.argmax(-1) == answers)).sum(1).cpu().numpy()
+            # Classes second to last: reductions along a short contiguous axis are many times slower.
+            logits, answers = self.engine.logits(positions).mT.contiguous(), self.labels[positions]
+            each = torch.log_softmax(logits, 1).gather(1, answers[:, None])[:, 0]
+            loss -= torch.where(mask, each, 0).sum(1).double().cpu().numpy()
+            right += (mask & (logits.argmax(1) == answers)).sum(1).cpu().numpy()
         counts = np.maximum(1, [len(r) for r in rows])
         return loss / counts, right / counts
 
@@ -223,8 +214,7 @@ class Stack:
         """Everything needed to go on; batch streams are redrawn instead of stored."""
         import torch
 
-        tensors = {f"model.{i}": p for i, p in enumerate(self.engine.parameters)}
-        tensors |= {f"best.{i}": p for i, p in enumerate(self.best)} | self.optimizer.tensors()
+        tensors = {f"best.{i}": p for i, p in enumerate(self.best)} | self.optimizer.tensors()
         for name, generators in (("noise", self.noise), ("dropout", self.dropout)):
             if generators:
                 tensors[name] = torch.stack([g.get_state() for g in generators])
@@ -244,7 +234,6 @@ class Stack:
         for p, (best, waited) in zip(self.patience, state.values["patience"], strict=True):
             p.best, p.waited = best, waited
         for i in range(len(self.best)):
-            self.engine.parameters[i] = state.tensors[f"model.{i}"].to(self.device)
             self.best[i] = state.tensors[f"best.{i}"].to(self.device)
         self.optimizer.restore(state.tensors, self.done)
         for name, generators in (("noise", self.noise), ("dropout", self.dropout)):

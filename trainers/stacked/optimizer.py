@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ..recipe import OptimizerSpec
+from .flat import Flat
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,26 +23,25 @@ class StackedOptimizer:
     saves writing and reading the gradient once.
     """
 
-    def __init__(self, spec: OptimizerSpec, parameters: list[Tensor]) -> None:
-        import torch
-
+    def __init__(self, spec: OptimizerSpec, parameters: Flat) -> None:
         self.spec = spec
-        self.into = [torch.zeros_like(p) for p in parameters]
+        self.parameters = parameters
+        self.into = parameters.zeros()
         self.beta = spec.momentum if spec.name == "sgd" else 0.0
         kinds = 2 if spec.name == "adam" else 0
-        self.moments = [[torch.zeros_like(p) for p in parameters] for _ in range(kinds)]
+        self.moments = [parameters.zeros() for _ in range(kinds)]
         self.taken = 0
 
-    def step(self, parameters: list[Tensor]) -> None:
+    def step(self) -> None:
         """Move `parameters` in place by what has been added into `into`."""
         self.taken += 1
-        for index, (p, g) in enumerate(zip(parameters, self.into, strict=True)):
-            if self.spec.weight_decay:
-                g.add_(p, alpha=self.spec.weight_decay)
-            if self.spec.name == "sgd":
-                p.add_(g, alpha=-self.spec.learning_rate)
-            else:
-                self._adam(p, g, self.moments[0][index], self.moments[1][index])
+        p, g = self.parameters.memory, self.into.memory
+        if self.spec.weight_decay:
+            g.add_(p, alpha=self.spec.weight_decay)
+        if self.spec.name == "sgd":
+            p.add_(g, alpha=-self.spec.learning_rate)
+        else:
+            self._adam(p, g, *(kind.memory for kind in self.moments))
 
     def _adam(self, p: Tensor, g: Tensor, mean: Tensor, square: Tensor) -> None:
         first, second = ADAM_BETAS
@@ -52,18 +52,17 @@ class StackedOptimizer:
 
     def keep(self, models: Tensor) -> None:
         """Go on with the models at these positions only."""
-        self.into = [t[models] for t in self.into]
-        self.moments = [[t[models] for t in kind] for kind in self.moments]
+        self.parameters, self.into = self.parameters.keep(models), self.into.keep(models)
+        self.moments = [kind.keep(models) for kind in self.moments]
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state, for a checkpoint."""
-        kinds = [self.into, *self.moments]
-        return {f"optimizer.{kind}.{i}": t for kind, tensors in enumerate(kinds) for i, t in enumerate(tensors)}
+        """The state, parameters included, for a checkpoint."""
+        kinds = {"model": self.parameters, "gradient": self.into}
+        kinds |= {f"moment.{number}": kind for number, kind in enumerate(self.moments)}
+        return {f"{name}.{i}": part for name, kind in kinds.items() for i, part in enumerate(kind.parts)}
 
     def restore(self, tensors: dict[str, Tensor], taken: int) -> None:
-        """Take over a state written by `tensors`."""
-        kinds = [self.into, *self.moments]
-        for kind, own in enumerate(kinds):
-            for i in range(len(own)):
-                own[i] = tensors[f"optimizer.{kind}.{i}"].to(own[i].device)
+        """Take over a state written by `tensors`, of as many models as are kept."""
+        for name, part in self.tensors().items():
+            part.copy_(tensors[name])
         self.taken = taken

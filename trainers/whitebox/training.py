@@ -48,6 +48,15 @@ class OptimizerFactory(Protocol):
         """An optimizer with the interface of `opacus.optimizers.DPOptimizer`."""
 
 
+class CanaryStep(Protocol):
+    """Moves a canary model by one step on a batch, which may be empty."""
+
+    optimizer: Any
+
+    def __call__(self, features: Tensor, labels: Tensor, slots: Tensor) -> None:
+        """One step."""
+
+
 @dataclass(frozen=True, slots=True)
 class CanaryRun:
     """One audited training run: what the adversary saw, the truth, the claim from the steps that really ran, and the
@@ -89,7 +98,7 @@ def train_with_canaries(
     with seeds.at("dropout").torch_scope(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
         model = _canary_model(recipe, data, canaries, seeds=seeds, device=device)
-        step = _private_step(model, recipe, seeds.at("noise").torch_generator(device), make_private)
+        step = private_step(model, recipe, seeds.at("noise").torch_generator(device), make_private)
         assert recipe.protection is not None
         recorder = Recorder(
             model,
@@ -99,7 +108,7 @@ def train_with_canaries(
             store=store,
             steps=recipe.steps(0),
         )
-        _loop(step, recipe, data, slot_numbers(len(data), membership.inside[0]), seeds, device, progress)
+        canary_loop(step, recipe, data, slot_numbers(len(data), membership.inside[0]), seeds, device, progress)
     transcript = recorder.transcript()
     return CanaryRun(transcript, membership, _claim(trainer, recipe, transcript.steps), model.base.eval())
 
@@ -115,8 +124,8 @@ def _canary_model(recipe: Recipe, data: Rows, canaries: GradientCanaries, *, see
     return model.to(device, getattr(torch, recipe.dtype)).train()
 
 
-def _loop(
-    step: _Hooks | _Ghost, recipe: Recipe, data: Rows, slots: Any, seeds: Seeds, device: str, progress: Progress
+def canary_loop(
+    step: CanaryStep, recipe: Recipe, data: Rows, slots: Any, seeds: Seeds, device: str, progress: Progress
 ) -> None:
     """All steps of `recipe` on Poisson samples of real and canary rows alike."""
     import torch
@@ -211,9 +220,10 @@ class _Ghost:
         self.optimizer.step()
 
 
-def _private_step(
+def private_step(
     model: CanaryModel, recipe: Recipe, noise: torch.Generator, make_private: OptimizerFactory | None
-) -> _Hooks | _Ghost:
+) -> CanaryStep:
+    """The private step that the recipe's clipping asks for."""
     assert recipe.protection is not None
     if recipe.protection.clipping == "hooks":
         return _Hooks(model, recipe, noise, make_private)

@@ -1,0 +1,1 @@
+"""Reconstruction of training records from what a training step releases."""

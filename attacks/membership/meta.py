@@ -1,0 +1,126 @@
+"""Stacked meta-attack: the scores of several attacks, weighed by a classifier taught on shadow models only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+from ...audit.errors import ConfigError, IncompatibleError
+from ...audit.registry import nearest
+from ...audit.seeds import Seeds
+from ...audit.types import Access, Attack, BoolArray, Evidence, Needs, Scores
+from ..parameters import require_choice, require_integer, require_shadows
+from .classifiers import Kind, fit_classifier, log_odds, supported_kinds
+from .difficulty import DifficultyCalibration
+from .lira import Lira
+from .loss import LossThreshold
+from .modified_entropy import ModifiedEntropy
+from .population import PopulationAttack
+from .rmia import Rmia
+
+BASES: dict[str, Callable[[int], Attack]] = {
+    "loss": lambda _: LossThreshold(),
+    "modified-entropy": lambda _: ModifiedEntropy(),
+    "population": lambda _: PopulationAttack(),
+    "difficulty": lambda shadows: DifficultyCalibration(shadows=shadows),
+    "lira": lambda shadows: Lira(shadows=shadows, variance="fixed"),
+    "lira-bayesian": lambda shadows: Lira(shadows=shadows, variance="bayesian"),
+    "lira-offline": lambda shadows: Lira(shadows=shadows, mode="offline"),
+    "rmia": lambda shadows: Rmia(references=shadows),
+}
+"""The attacks that may be stacked, built for a number of shadows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaAttack:
+    """Each shadow in turn plays the target: the base attacks score it with the other shadows, its own membership is the
+    truth, and a classifier learns which mixture of scores tells members. Then the real target is scored in the same way.
+
+    A player's exact complement is left out of its opponents: an attacker has no model trained on exactly what the
+    target was not. The real target's membership is never seen (the idea of stacking: Wolpert 1992; of shadows that
+    play the target: Shokri et al. 2017, arXiv 1610.05820). Scores enter as normal deviates of their ranks, so that no
+    attack's scale matters, beside the record's mean logit over outsiders. `attacks` are keys of `BASES`; at most
+    `players` shadows play; `classifier` is `logistic` (with squares and products of features) or another one.
+    """
+
+    name: ClassVar[str] = "meta"
+
+    shadows: int = 16
+    attacks: tuple[str, ...] = tuple(BASES)
+    classifier: Kind = "logistic"
+    players: int = 16
+
+    def __post_init__(self) -> None:
+        # Two opponents at least must be left when a pair plays.
+        require_integer(self.name, "shadows", self.shadows, least=4)
+        require_integer(self.name, "players", self.players, least=1)
+        require_choice(self.name, "classifier", self.classifier, supported_kinds())
+        for base in self.attacks:
+            if base not in BASES:
+                raise ConfigError(f"attack 'meta': unknown base attack {base!r}{nearest(base, list(BASES))}")
+        if not self.attacks:
+            raise ConfigError("attack 'meta': attacks is empty; name at least one")
+
+    @property
+    def needs(self) -> Needs:
+        """Probabilities of the target and of `shadows` models, on records and population."""
+        return Needs(access=Access.LOGITS, shadows=self.shadows, population=True)
+
+    def score(self, evidence: Evidence, *, seeds: Seeds) -> Scores:
+        """Log-odds of membership; higher means more likely inside. `IncompatibleError` with too few shadows, or when none
+        can play because all others are its complement."""
+        require_shadows(self.name, "shadows", evidence, self.shadows)
+        inside = np.asarray(evidence.shadow_inside[: self.shadows], dtype=np.bool_)
+        features, truth = [], []
+        opponents = self.shadows - 2
+        for player in range(min(self.players, self.shadows)):
+            others = opponents_of(player, inside)[:opponents]
+            if len(others) == opponents and inside[player].any() and not inside[player].all():
+                features.append(self._features(restaged(evidence, player, others), opponents, seeds=seeds))
+                truth.append(inside[player])
+        if not features:
+            raise IncompatibleError("attack 'meta': no shadow can play the target: train them on different records")
+        model = fit_classifier(self.classifier, np.concatenate(features), np.concatenate(truth), seeds=seeds.at("meta"))
+        # The target meets as many shadows as each player did: scores of more shadows would follow another law.
+        return Scores(log_odds(model, self._features(evidence, opponents, seeds=seeds)), evidence.records)
+
+    def _features(self, evidence: Evidence, shadows: int, *, seeds: Seeds) -> NDArray[np.float64]:
+        """(records, features): rank-normal scores of every base attack; with products where the classifier is linear."""
+        columns = [
+            _rank_normal(BASES[name](shadows).score(evidence, seeds=seeds.at(name)).values) for name in self.attacks
+        ]
+        plain = np.stack(columns, axis=1)
+        if self.classifier != "logistic":
+            return plain
+        first, second = np.triu_indices(plain.shape[1])
+        return np.concatenate([plain, plain[:, first] * plain[:, second]], axis=1)
+
+
+def opponents_of(player: int, inside: BoolArray) -> NDArray[np.int64]:
+    """The other shadows, less any whose membership is the exact complement; `inside` bool (shadows, records)."""
+    usable = (inside == inside[player]).any(axis=1)
+    usable[player] = False
+    return np.flatnonzero(usable)
+
+
+def restaged(evidence: Evidence, player: int, others: NDArray[np.int64]) -> Evidence:
+    """The same evidence with shadow `player` in the target's place and `others` as shadows."""
+    return replace(
+        evidence,
+        target=evidence.shadows[player],
+        shadows=evidence.shadows[others],
+        shadow_inside=evidence.shadow_inside[others],
+        population_target=evidence.population_shadows[player],
+        population_shadows=evidence.population_shadows[others],
+        answers={},
+    )
+
+
+def _rank_normal(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(ndtri((rankdata(values) - 0.5) / len(values)))

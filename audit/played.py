@@ -1,0 +1,184 @@
+"""Games: the attack plays, the runner bounds what it counted and judges."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from . import document as doc
+from .attacked import over_policy
+from .bank import Bank, jobs_for, unprotected_twin
+from .bounds.method import BoundMethod
+from .claims_json import claim_from_json, claim_to_json
+from .games import Game, Outcome, Stage, Trials
+from .plugs import identity_of
+from .registry import BOUNDS
+from .setting import Setting, alpha_share
+from .store import digest
+from .trial import Certified, JudgedBy
+from .types import Adjacency, Claim, Mechanism, Selection, Trainer, Unit
+from .verdict import Circumstances, judge
+
+
+def audit_game(setting: Setting, part: doc.TrainerPart, identity: str, bank: Bank) -> None:
+    """One game against one trainer; if it has a bound, then also against the unprotected twin."""
+    game: Game = setting.attacks[identity]
+    trainer = setting.trainers[part.identity]
+    played = play(setting, bank, trainer, identity, part.claim, part.identity)
+    trials = trials_of(played)
+    certified = twin = how = None
+    claim = trials.claim or part.claim if trials else None
+    if trials is not None:
+        how = judged_by(setting, identity, trials, part.identity)
+        certified = certify_trials(trials, how, claim)
+        twin = twin_of(setting, bank, trainer, identity, how, part.identity)
+        part.ledger.append(doc.ledger_row(part.identity, how))
+        if twin is not None:
+            part.positive.append(doc.twin_figure(part.identity, identity, twin, claim, how))
+    here = Circumstances(
+        adjacency=trials.adjacency if trials else Adjacency.ADD_REMOVE,
+        unit=trials.unit if trials else Unit.RECORD,
+        twin_epsilon=twin.judged.epsilon if twin else None,
+        learned=bool(played["informative"]),
+        over_policy=over_policy(setting.config, {}, certified),
+        reason_without_claim="measured-only" if trials is None else None,
+    )
+    judgement = judge(claim, certified.judged if certified else None, here)
+    extra = {key: played[key] for key in ("threat", "series", "examples") if played[key]}
+    part.findings.append(
+        doc.finding(
+            part,
+            identity,
+            game,
+            judgement,
+            certified,
+            {"measures": played["measures"]},
+            how,
+            claim=claim,
+            extra={**extra, **({"notes": played["notes"]} if played["notes"] else {})},
+        )
+    )
+
+
+def play(
+    setting: Setting, bank: Bank, trainer: Trainer, identity: str, claim: Claim | None, label: str
+) -> Mapping[str, Any]:
+    """The outcome of the game as plain values; stored, so that a resumed audit plays it once."""
+    game, material = setting.attacks[identity], setting.material
+    seeds = setting.seeds.at("game", identity)
+    target, _ = jobs_for(setting.coins.target, setting.coins.shadows[:0], seeds=setting.seeds)
+    inputs = {
+        "game": identity_of(game),
+        "trainer": identity_of(trainer),
+        "versions": bank.versions,
+        "data": material.universe.take(setting.coins.target).fingerprint(),
+        "queried": bank.queried_fingerprint,
+        "seeds": {"root": seeds.root, "path": list(seeds.path)},
+        "confidence": setting.config.audit.confidence,
+    }
+    key, store, reporter = digest(inputs), bank.store, bank.reporter
+    if not store.has("games", key):
+        folder = store.root / "games-in-progress" / key
+        folder.mkdir(parents=True, exist_ok=True)
+        with reporter.step("attack"), reporter.training(f"{label}: {identity}", 1) as progress:
+            stage = Stage(
+                trainer=trainer,
+                population=material.population,
+                private=material.universe.take(_positions(material.audit)),
+                inside=setting.coins.target[material.audit],
+                target=lambda: bank.trained(trainer, target, f"{label}: target"),
+                claim=claim,
+                access=setting.access,
+                device=bank.device,
+                confidence=setting.config.audit.confidence,
+                folder=folder,
+                progress=progress,
+            )
+            record = plain(game.play(stage, seeds=seeds))
+        with store.writing("games", key, inputs) as final:
+            (final / "outcome.json").write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+    outcome: dict[str, Any] = json.loads((store.path("games", key) / "outcome.json").read_text(encoding="utf-8"))
+    return outcome
+
+
+def plain(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as plain values, as stored."""
+    trials = outcome.trials
+    return {
+        "measures": {name: measure.to_json() for name, measure in outcome.measures.items()},
+        "threat": dict(outcome.threat),
+        "examples": [example.to_json() for example in outcome.examples],
+        "series": [series.to_json() for series in outcome.series],
+        "informative": outcome.informative,
+        "notes": list(outcome.notes),
+        "trials": None
+        if trials is None
+        else {
+            "method": trials.method,
+            "counts": trials.counts.numbers(),
+            "delta": trials.delta,
+            "claim": claim_to_json(trials.claim) if trials.claim else None,
+            "unit": str(trials.unit),
+            "adjacency": str(trials.adjacency),
+        },
+    }
+
+
+def trials_of(played: Mapping[str, Any]) -> Trials | None:
+    """What the game counted, from its stored outcome."""
+    stored = played["trials"]
+    if stored is None:
+        return None
+    counts = BOUNDS.load(stored["method"]).counts_type(**stored["counts"])
+    claim = claim_from_json(stored["claim"]) if stored["claim"] else None
+    return Trials(
+        stored["method"], counts, stored["delta"], claim, Unit(stored["unit"]), Adjacency(stored["adjacency"])
+    )
+
+
+def judged_by(setting: Setting, identity: str, trials: Trials, trainer: str) -> JudgedBy:
+    """How the game's counts are judged: its own method and delta, the ledger's share, the file's confidences."""
+    audit = setting.config.audit
+    return JudgedBy(
+        attack=identity,
+        guesses=int(trials.counts.numbers().get("runs", trials.counts.numbers().get("slots", 0))),
+        alpha_share=alpha_share(setting, identity, trainer),
+        delta=trials.delta,
+        method=trials.method,
+        confidence=audit.confidence,
+        violation_confidence=audit.violation_confidence,
+    )
+
+
+def certify_trials(trials: Trials, how: JudgedBy, claim: Claim | None) -> Certified:
+    """The game's counts bounded at both confidences."""
+    from .trial import bound_method
+
+    method: BoundMethod[Any] = bound_method(trials.method, claim.mechanism if claim else Mechanism())
+    common: dict[str, Any] = {"delta": how.delta, "selection": Selection(), "alpha_share": how.alpha_share}
+    return Certified(
+        method.certify(trials.counts, confidence=how.confidence, **common),
+        method.certify(trials.counts, confidence=how.violation_confidence, **common),
+    )
+
+
+def twin_of(
+    setting: Setting, bank: Bank, trainer: Trainer, identity: str, how: JudgedBy, label: str
+) -> Certified | None:
+    """What the same game certifies where nothing protects; None without a twin."""
+    twin = unprotected_twin(trainer)
+    if twin is None:
+        return None
+    trials = trials_of(play(setting, bank, twin, identity, None, f"{label} unprotected twin"))
+    # The twin is bounded at the delta of the real game, whatever it would have chosen for itself.
+    return None if trials is None else certify_trials(replace(trials, claim=None), how, None)
+
+
+def _positions(part: slice) -> Any:
+    return np.arange(part.start, part.stop)

@@ -1,0 +1,1 @@
+"""Federated learning: clients, server, threat models, secure aggregation."""

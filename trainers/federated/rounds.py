@@ -1,0 +1,340 @@
+"""The rounds of one federated training: sample, train, clip, noise, add up, step; observers watch."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...audit.errors import ConfigError, IncompatibleError
+from ...audit.seeds import Seeds
+from ...audit.types import Progress, silent
+from ..checkpoint import Checkpoint, State
+from .cohort import client_seeds, draw_cohort, draw_survivors, round_seeds
+from .discrete_gaussian import discrete_gaussian
+from .fixed_point import FixedPoint
+from .layout import Buffers, Flat, mean_buffers
+from .protection import Protection
+from .secure_aggregation import SecureSum
+from .server import Aggregation, Floats, ServerState, aggregate, clip_updates, noise, server_step
+from .stack import LocalTrainer
+
+Weighting = Literal["uniform", "examples"]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The public numbers of a training. `sample_rate` is each client's chance to be asked in a round, `dropout` its
+    chance to fail then. `weighting` "uniform" divides sums by `expected_cohort`; "examples" takes the mean by number of
+    examples over those that answered, which no noise protects. `masked` sums really run secure aggregation."""
+
+    rounds: int
+    sample_rate: float
+    expected_cohort: float
+    dropout: float = 0.0
+    server_learning_rate: float = 1.0
+    server_momentum: float = 0.0
+    weighting: Weighting = "uniform"
+    masked: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ConfigError(f"rounds must be at least 1, got {self.rounds}")
+        if not 0 < self.sample_rate <= 1:
+            raise ConfigError(
+                f"the cohort over the nominal clients must lie in (0, 1], got {self.sample_rate:g}: lower cohort"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"client_dropout must lie in [0, 1), got {self.dropout}")
+        if not self.server_learning_rate > 0:
+            raise ConfigError(f"server_learning_rate must be > 0, got {self.server_learning_rate}")
+        if not 0 <= self.server_momentum < 1:
+            raise ConfigError(f"server_momentum must lie in [0, 1), got {self.server_momentum}")
+        if self.weighting not in ("uniform", "examples"):
+            raise ConfigError(f"weighting must be 'uniform' or 'examples', got {self.weighting!r}")
+
+
+class Observer(Protocol):
+    """Sees a training as it happens; what it keeps is what its view allows."""
+
+    def model(self, weights: Floats, buffers: Buffers) -> None:
+        """The global model before the first round, then after each."""
+
+    def sent(self, round_number: int, clients: NDArray[np.int64], updates: Floats, examples: NDArray[np.int64]) -> None:
+        """Updates (part, dimension) as they leave these clients, positions among the real ones."""
+
+    def canaries_sent(self, round_number: int, canaries: NDArray[np.int64], updates: Floats, clip: float) -> None:
+        """The same of canaries."""
+
+    def took_part(self, round_number: int, canaries: NDArray[np.int64]) -> None:
+        """Which canaries answered, inserted or not."""
+
+    def total(self, round_number: int, total: Floats, clip: float, clients: NDArray[np.int64]) -> None:
+        """The sum of a round before central noise; `clients` are the real ones that answered."""
+
+    def released(self, round_number: int, total: Floats, clip: float) -> None:
+        """The sum with central noise, which two consecutive global models give away."""
+
+
+class Guests(Protocol):
+    """Canary clients: who of them answers in a round, and what they send."""
+
+    def answering(self, round_number: int, schedule: Schedule, *, seeds: Seeds) -> NDArray[np.int64]:
+        """Positions of the canaries that take part, inserted or not."""
+
+    def updates(
+        self, answering: NDArray[np.int64], clip: float, *, noisy: bool
+    ) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+        """Raw updates in portions; with `noisy` clients, those not inserted send zeros, else nothing."""
+
+
+@dataclass(slots=True)
+class _Sum:
+    """A sum of updates, in reals or in units of the grid of secure aggregation."""
+
+    real: Floats
+    units: NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Federation:
+    """One training in progress: the global model and everything the rounds need."""
+
+    trainer: LocalTrainer
+    schedule: Schedule
+    protection: Protection | None
+    seeds: Seeds
+    state: ServerState
+    buffers: Buffers
+    observers: Sequence[Observer] = ()
+    guests: Guests | None = None
+    clip: float = math.inf
+    done: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        if self.protection is not None and math.isinf(self.clip):
+            self.clip = self.protection.clip
+
+    def run(self, store: Checkpoint | None = None, progress: Progress = silent) -> None:
+        """All rounds left. Every round follows from its number and the seeds, so that a resumed run is the same."""
+        if self.done == 0:
+            for observer in self.observers:
+                observer.model(self.state.weights, self.buffers)
+        while self.done < self.schedule.rounds:
+            self._round(self.done)
+            self.done += 1
+            progress(self.done, self.schedule.rounds)
+            if store is not None:
+                store.count(1)
+                if store.due():
+                    store.write(self.checkpoint())
+
+    def weights(self) -> Flat:
+        """The global weights as clients get them, in the model's own type."""
+        import torch
+
+        dtype = next(self.trainer.module.parameters()).dtype
+        return self.state.weights.astype(np.float64 if dtype == torch.float64 else np.float32)
+
+    def checkpoint(self) -> State:
+        """Everything needed to go on."""
+        import torch
+
+        tensors = {
+            "weights": torch.from_numpy(self.state.weights),
+            "momentum": torch.from_numpy(self.state.momentum),
+            **{f"buffer.{k}": torch.from_numpy(np.asarray(v).copy()) for k, v in self.buffers.items()},
+        }
+        clip = None if math.isinf(self.clip) else self.clip
+        return State(tensors, {"done": self.done, "clip": clip, "counts": dict(self.counts)})
+
+    def restore(self, state: State) -> None:
+        """Go on from `checkpoint`."""
+        self.state = ServerState(state.tensors["weights"].numpy(), state.tensors["momentum"].numpy())
+        self.buffers = {k: state.tensors[f"buffer.{k}"].numpy() for k in self.buffers}
+        self.done = state.values["done"]
+        self.clip = math.inf if state.values["clip"] is None else state.values["clip"]
+        self.counts = Counter(state.values["counts"])
+
+    def _round(self, number: int) -> None:
+        asked = draw_cohort(self.trainer.names, self.schedule.sample_rate, seeds=self.seeds, round_number=number)
+        alive = draw_survivors(asked, self.schedule.dropout, seeds=self.seeds, round_number=number)
+        clients = np.flatnonzero(alive)
+        canaries = np.empty(0, np.int64)
+        if self.guests is not None:
+            canaries = self.guests.answering(number, self.schedule, seeds=self.seeds)
+        self.counts["asked"] += int(asked.sum())
+        self.counts["answered"] += len(clients)
+        self.counts["rounds_of_one_client"] += len(clients) + len(canaries) == 1
+        self.counts["empty_rounds"] += not len(clients) + len(canaries)
+        if self._too_few(len(clients) + len(canaries)):
+            self.counts["skipped_rounds"] += 1
+        else:
+            self._release(number, np.flatnonzero(asked), clients, canaries)
+        for observer in self.observers:
+            observer.model(self.state.weights, self.buffers)
+
+    def _too_few(self, answered: int) -> bool:
+        """Whether the noise shares of those who answered would be too few to release their sum."""
+        return self.protection is not None and self.protection.client > 0 and answered < self.protection.least_cohort
+
+    def _release(
+        self, number: int, asked: NDArray[np.int64], clients: NDArray[np.int64], canaries: NDArray[np.int64]
+    ) -> None:
+        dimension, within, weight = len(self.state.weights), 0.0, 0
+        by_examples = self.schedule.weighting == "examples"
+        total = _Sum(np.zeros(dimension), np.zeros(dimension, np.int64))
+        secure = self._secure_sum(number, asked, len(clients))
+        held: list[Buffers] = []
+        for part in self.trainer.updates(self.weights(), self.buffers, clients, seeds=self.seeds, round_number=number):
+            names = [self.trainer.names[c] for c in part.clients.tolist()]
+            weights = part.examples if by_examples else np.ones(len(names))
+            answered = len(clients) + len(canaries)
+            updates, unclipped = self._send(number, names, part.deltas, weights, answered, total, secure)
+            within += unclipped - len(names) / 2
+            weight += int(part.examples.sum())
+            for observer in self.observers:
+                observer.sent(number, part.clients, updates, part.examples)
+            held += part.buffers
+        within += self._invite(number, canaries, len(clients), total)
+        summed = self._summed(total, secure, asked, clients)
+        for observer in self.observers:
+            observer.total(number, summed, self.clip, clients)
+        if by_examples:
+            self._move(summed / max(weight, 1))
+        else:
+            self._move(self._mean(number, summed, within))
+        if held and not self.trainer.freeze_buffers:
+            self.buffers = mean_buffers(held)
+
+    def _send(
+        self,
+        number: int,
+        names: Sequence[str],
+        deltas: Flat,
+        weights: NDArray[Any],
+        answered: int,
+        total: _Sum,
+        secure: dict[str, Any] | None = None,
+    ) -> tuple[Floats, int]:
+        """Clip and noise the updates of these clients, add them to `total`; what is sent, and how many needed no clip."""
+        private = self.protection
+        clip = None if private is None else self.clip
+        clipped = clip_updates(deltas, clip, law="gaussian" if private is None else private.law)
+        self._complain(number, names, clipped.rejected)
+        updates = clipped.updates
+        if private is not None and private.discrete:
+            grid = self._grid(answered)
+            units = grid.encode(updates)
+            sigma = private.client * grid.largest
+            for slot, name in enumerate(names):
+                own = client_seeds(self.seeds, number, name).at("discrete-noise").generator()
+                units[slot] += discrete_gaussian(sigma, units.shape[1], own)
+            total.units += units.sum(axis=0)
+            if secure is not None:
+                secure["masked"] |= {n: secure["sum"].mask_units(n, u) for n, u in zip(names, units, strict=True)}
+            updates = grid.decode(units)
+        elif private is not None and private.client:
+            for slot, name in enumerate(names):
+                own = client_seeds(self.seeds, number, name).at("client")
+                updates[slot] += noise(updates.shape[1], private.client * self.clip, law=private.law, seeds=own)
+        total.real += weights @ updates
+        return updates, int(clipped.within.sum())
+
+    def _invite(self, number: int, canaries: NDArray[np.int64], clients: int, total: _Sum) -> float:
+        """Canaries send their updates as any client does; returns their part of the sum of b - 1/2."""
+        if self.guests is None or not len(canaries):
+            return 0.0
+        for observer in self.observers:
+            observer.took_part(number, canaries)
+        within = 0.0
+        clip = 1.0 if math.isinf(self.clip) else self.clip
+        noisy = self.protection is not None and self.protection.client > 0
+        for part, raw in self.guests.updates(canaries, clip, noisy=noisy):
+            names = [f"canary-{c}" for c in part.tolist()]
+            answered = clients + len(canaries)
+            updates, unclipped = self._send(number, names, raw, np.ones(len(part)), answered, total)
+            within += unclipped - len(names) / 2
+            for observer in self.observers:
+                observer.canaries_sent(number, part, updates, clip)
+        return within
+
+    def _summed(
+        self, total: _Sum, secure: dict[str, Any] | None, asked: NDArray[np.int64], clients: NDArray[np.int64]
+    ) -> Floats:
+        if self.protection is None or not self.protection.discrete:
+            return total.real
+        units = total.units
+        if secure is not None and secure["masked"]:
+            names = self.trainer.names
+            dropped = [names[c] for c in sorted(set(asked.tolist()) - set(clients.tolist()))]
+            units = secure["sum"].unmask_units(secure["masked"], dropped)
+        return self._grid(1).decode(units)
+
+    def _secure_sum(self, number: int, asked: NDArray[np.int64], alive: int) -> dict[str, Any] | None:
+        """A round of real masks, where asked for; its sum equals the plain integer sum exactly."""
+        if not self.schedule.masked or self.protection is None or alive == 0:
+            return None
+        if self.guests is not None:
+            raise IncompatibleError("canary runs take the integer sum that unmasking gives: set secure_sum 'exact'")
+        grid = self._grid(len(asked))
+        names = [self.trainer.names[c] for c in asked.tolist()]
+        seeds = round_seeds(self.seeds, number).at("secure-sum")
+        threshold = min(len(asked), max(2, self.protection.least_cohort))
+        layer = SecureSum(
+            names,
+            len(self.state.weights),
+            grid.clip,
+            grid.bits,
+            seeds=seeds,
+            threshold=threshold,
+            headroom=grid.headroom,
+        )
+        return {"sum": layer, "masked": {}}
+
+    def _grid(self, answered: int) -> FixedPoint:
+        """The grid of this round's clip, with room for twenty standard deviations of the noise of all who answer."""
+        private = self.protection
+        assert private is not None
+        spread = private.client * (2 ** (private.bits - 1) - 1)
+        headroom = math.ceil(20 * spread * math.sqrt(max(answered, 1)))
+        return FixedPoint(self.clip, private.bits, max(answered, 1), headroom)
+
+    def _mean(self, number: int, total: Floats, within: float) -> Floats:
+        private, here = self.protection, round_seeds(self.seeds, number)
+        cohort = self.schedule.expected_cohort
+        if private is None:
+            released = total
+        else:
+            how = Aggregation(1.0, self.clip, private.update_noise, private.law)
+            released = aggregate(total, how, seeds=here)
+        for observer in self.observers:
+            observer.released(number, released, 1.0 if math.isinf(self.clip) else self.clip)
+        if private is not None and private.adaptive is not None:
+            counted = within + float(noise(1, private.adaptive.count_noise, seeds=here.at("count"))[0])
+            self.clip = private.adaptive.next_clip(self.clip, counted, cohort)
+        return released / cohort
+
+    def _move(self, mean: Floats) -> None:
+        how = self.schedule
+        self.state = server_step(
+            self.state, mean, learning_rate=how.server_learning_rate, momentum=how.server_momentum
+        )
+
+    def _complain(self, number: int, names: Sequence[str], rejected: NDArray[np.bool_]) -> None:
+        if not rejected.any():
+            return
+        self.counts["rejected_updates"] += int(rejected.sum())
+        first = names[int(np.flatnonzero(rejected)[0])]
+        warnings.warn(
+            f"round {number}: {int(rejected.sum())} client(s), {first!r} first, sent an update with NaN or infinity; it "
+            "counts as zero. Lower learning_rate, or look for records with huge values",
+            stacklevel=4,
+        )
