@@ -72,6 +72,12 @@ class Scene:
     adjacency: Adjacency
 
 
+def lone_scene(*, clip: float, dimension: int, adjacency: Adjacency = Adjacency.REPLACE_ONE) -> Scene:
+    """`alone`: a cohort of one client, whose message is replaced: for noise that each client adds itself."""
+    along = np.eye(1, dimension)[0]
+    return _scene("alone", np.zeros((0, dimension)), 10 * clip * along, np.full(1, 10.0), along, adjacency)
+
+
 @dataclass(frozen=True, slots=True)
 class SceneAudit:
     """What one scene showed. `bound` decides at the reported confidence, `judged` at the judging one.
@@ -268,7 +274,7 @@ def _scene(
     if adjacency is Adjacency.ADD_REMOVE:
         without = Cohort(others, weights[:-1])
     else:
-        stand_in = -update if adjacency is Adjacency.REPLACE_ONE else 1e-9 * along * np.linalg.norm(others[0])
+        stand_in = -update if adjacency is Adjacency.REPLACE_ONE else 1e-9 * update
         without = Cohort(np.concatenate([others, stand_in[None]]), weights)
     return Scene(name, without, within, along, adjacency)
 

@@ -291,24 +291,54 @@ def bench(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="A run's folder, or its audit.json.")],
-    formats: Annotated[str, typer.Option("--format", help="Of html, md, junit, sarif, github: a list.")] = "html,md",
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="A run's folder or audit.json; several give one comparison page.")
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated: html, md, junit, sarif, github, model-card.")
+    ] = "html,md",
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show masked strings; stamps the file as personal data.")
+        bool, typer.Option("--reveal", help="Show masked content; stamps the file as personal data.")
     ] = False,
     language: Annotated[str, typer.Option(help="Language of html and md: en or zh.")] = "en",
+    out: Annotated[Path | None, typer.Option("--out", help="A folder; for a comparison a file.")] = None,
+    trend: Annotated[Path | None, typer.Option("--trend", help="A folder of baselines: adds their trend.")] = None,
+    attest: Annotated[
+        Path | None, typer.Option("--attest", metavar="WHO.toml", help="Who vouches: writes attestation.json.")
+    ] = None,
+    sign: Annotated[
+        Path | None, typer.Option("--sign", metavar="KEY.pem", help="Ed25519 key: signs audit.json and attestation.")
+    ] = None,
+    track: Annotated[str | None, typer.Option("--track", help="Also send the figures to mlflow or trackio.")] = None,
 ) -> None:
-    """Render the report again from stored results."""
-    from .conduct import render_report
+    """Render the report again from stored results, or compare several runs on one page."""
+    from .report_command import ReportRequest, report_runs
 
+    if not runs and trend is None:
+        raise ConfigError("report: name a run's folder, or --trend FOLDER")
     wanted = tuple(f.strip() for f in formats.split(","))
-    written = render_report(folder, wanted, reveal=reveal, language=language)
+    request = ReportRequest(runs or [], wanted, reveal, language, out, trend, attest, sign, track)
+    written = report_runs(request)
     for path in written:
         typer.echo(str(path))
-    if "github" in wanted:
+    if "github" in wanted and runs:
         from .comparison.github import show_in_job
 
-        show_in_job(folder, written[wanted.index("github")], language=language)
+        show_in_job(runs[0], next(p for p in written if p.name == "summary.md"), language=language)
+
+
+@app.command()
+def verify(
+    run_: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its audit.json.")],
+    key: Annotated[Path | None, typer.Option("--key", metavar="PUBLIC.pem", help="The signer's public key.")] = None,
+) -> None:
+    """Check digests, attestation and signatures of a run; exit code 1 when anything does not match."""
+    from .report_command import verify_lines
+
+    lines, good = verify_lines(run_, key)
+    for line in lines:
+        typer.echo(line)
+    raise typer.Exit(0 if good else 1)
 
 
 @app.command("list")

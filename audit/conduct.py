@@ -50,11 +50,3 @@ def conduct(
     for file in [folder / "audit.json", *written]:
         reporter.say(f"  {file}")
     return exit_code(audit, config)
-
-
-def render_report(folder: Path, formats: tuple[str, ...], *, reveal: bool, language: str = "en") -> list[Path]:
-    """Render a stored audit again; returns the files written."""
-    path = folder if folder.is_file() else folder / "audit.json"
-    audit: dict[str, Any] = PARTS.load("read")(path)
-    written: list[Path] = PARTS.load("render")(audit, path.parent, formats, reveal=reveal, language=language)
-    return written

@@ -25,7 +25,7 @@ from .scores import as_bool
 from .seeds import Seeds
 from .setting import Setting, built_attacks, check_judging
 from .trial import check_access
-from .types import Access, BoolArray, Claim, Mechanism, Rows, Trained
+from .types import Access, BoolArray, Claim, Mechanism, Query, Rows, Trained
 
 IDENTITY = "target"
 
@@ -106,12 +106,12 @@ def _answers(target: Any, features: Any, classes: int) -> Any:
     return answers
 
 
-def _queried(setting: Setting, target: Any, queried: Rows, device: str) -> dict[str, Any]:
-    """What the attacks' own queries give, by query name; the target is the only model asked."""
+def _queried(setting: Setting, target: Any, queried: Rows, device: str) -> dict[Query, Any]:
+    """What the attacks' own queries give; the target is the only model asked."""
     trained = Trained(getattr(target, "module", None), target, None, 0)
     wanted = {query for attack in setting.attacks.values() for query in attack.needs.queries}
     return {
-        query.name: [query.ask(trained, queried, seeds=setting.seeds.at("query", query.name), device=device)]
+        query: [query.ask(trained, queried, seeds=setting.seeds.at("query", query.name), device=device)]
         for query in sorted(wanted, key=repr)
     }
 

@@ -120,7 +120,7 @@ def _game_power(setting: Setting, trainer: str, claim: Claim | None, name: str) 
     from .setting import alpha_share
 
     planned = getattr(setting.attacks[name], "planned", None)
-    trials = planned() if callable(planned) else None
+    trials = planned(setting.trainers[trainer]) if callable(planned) else None
     if trials is None:
         return []
     share = alpha_share(setting, name, trainer)

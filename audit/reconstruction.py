@@ -22,21 +22,28 @@ def gaussian_success_bound(prior: float, mu: float) -> float:
 
 
 def success_bound(prior: float, claim: Claim) -> float:
-    """The least success that the claim's own points leave possible: min over its pairs of e^epsilon prior + delta.
+    """1 - f(prior) for the claim's own trade-off curve; for a claim on one Gaussian release, the exact curve.
 
-    For a claim whose mechanism is one Gaussian release, the exact curve. At most 1.
+    A pair (epsilon, delta) has f(x) = max(0, 1 - delta - e^epsilon x, e^-epsilon (1 - delta - x)) (Dong, Roth and Su
+    2019, arXiv 1905.02383, equation 5); the least over all pairs of the claim.
     """
     prior = _checked(prior)
     if claim.mechanism.name == "gaussian":
         return gaussian_success_bound(prior, 1 / claim.mechanism["noise_multiplier"])
     points = [(claim.epsilon, claim.delta), *((p.epsilon, p.delta) for p in claim.curve)]
-    return min(1.0, *(float(np.exp(min(epsilon, 700.0))) * prior + delta for epsilon, delta in points))
+    return min(_pair_bound(prior, epsilon, delta) for epsilon, delta in points)
+
+
+def _pair_bound(prior: float, epsilon: float, delta: float) -> float:
+    growth = float(np.exp(min(epsilon, 700.0)))
+    return min(1.0, growth * prior + delta, 1 - (1 - delta - prior) / growth)
 
 
 def tangent_delta(prior: float, mu: float) -> float:
     """The delta whose point of the Gaussian curve touches its bound at `prior`: e^epsilon prior + delta is least there.
 
-    Testing at this delta loses nothing against testing the curve, and it depends on the design alone.
+    Testing at this delta loses nothing against testing the curve where `prior` is below Phi(-mu / 2) (a claim's epsilon
+    is not negative, so beyond that the best pair is epsilon 0), and it depends on the design alone.
     """
     prior = _checked(prior)
 

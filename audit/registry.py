@@ -54,7 +54,23 @@ def load_attribute(path: str, what: str) -> Any:
     if os.getcwd() not in sys.path and "" not in sys.path:
         # Last, not first: a user's folder called `datasets` must not hide the package of that name.
         sys.path.append(os.getcwd())
+    _join_namesakes(path.partition(":")[0])
     return _resolve(path, what)
+
+
+def _join_namesakes(module_name: str) -> None:
+    """Let a folder here that bears an installed package's name be searched too, after it: opacus brings a top-level
+    `benchmarks`, and a project may well have one of its own."""
+    package, dot, _ = module_name.partition(".")
+    here = os.path.join(os.getcwd(), package)
+    if not dot or not os.path.isdir(here):
+        return
+    try:
+        places = getattr(importlib.import_module(package), "__path__", None)
+    except ImportError:
+        return
+    if places is not None and here not in places:
+        places.append(here)
 
 
 def _resolve(path: str, what: str) -> Any:
@@ -89,6 +105,13 @@ ATTACKS = Registry(
     "attacks",
     {
         "loss": "attacks.membership.loss:LossThreshold",
+        "confidence": "attacks.membership.confidence:Confidence",
+        "entropy": "attacks.membership.entropy:Entropy",
+        "modified-entropy": "attacks.membership.modified_entropy:ModifiedEntropy",
+        "difficulty": "attacks.membership.difficulty:DifficultyCalibration",
+        "population": "attacks.membership.population:PopulationAttack",
+        "shadow-classifier": "attacks.membership.shadow_classifier:ShadowClassifier",
+        "meta": "attacks.membership.meta:MetaAttack",
         "lira": "attacks.membership.lira:Lira",
         "rmia": "attacks.membership.rmia:Rmia",
         "gap": "attacks.membership.gap:Gap",
@@ -135,6 +158,7 @@ SUITES = Registry(
         "whitebox": "benchmarks.whitebox:run",
         "many-runs": "benchmarks.many_runs:run",
         "shuffle": "benchmarks.shuffle:run",
+        "attacks": "benchmarks.attacks:run",
         "scoring": "benchmarks.scoring:run",
         "opacus-normalisation": "benchmarks.opacus_normalisation:run",
         "regression": "benchmarks.regression:run",
@@ -163,6 +187,11 @@ PARTS = Registry(
         "validate": "reports.schema:validate_audit",
         "read": "reports.schema:read_audit",
         "withhold": "reports.private:withhold",
+        "vouch": "reports.verify:vouch",
+        "verify": "reports.verify:verify_run",
+        "public-key": "reports.signing:load_public_key",
+        "comparison-page": "reports.comparison:render_comparison",
+        "track": "reports.trackers:track",
     },
 )
 """Our own parts that the runner reaches by name, so that `audit` imports neither `trainers` nor `reports`."""

@@ -16,6 +16,7 @@ from .html import to_html
 from .junit import to_junit
 from .markdown import to_markdown
 from .migrate import migrate
+from .model_card import to_model_card
 from .private import PRIVATE_NAME, read_salt, restore
 from .sarif import to_sarif
 from .schema import parse_audit
@@ -27,6 +28,7 @@ FORMATS: dict[str, tuple[str, Callable[[Context], str]]] = {
     "junit": ("junit.xml", to_junit),
     "sarif": ("report.sarif", to_sarif),
     "github": ("summary.md", to_summary),
+    "model-card": ("model-card.md", to_model_card),
 }
 """Format name to file name and the function that writes it; a further format is a line here."""
 
@@ -38,16 +40,18 @@ def render(
     *,
     reveal: bool = False,
     language: str = "en",
+    beside: Path | None = None,
 ) -> list[Path]:
     """Write the formats asked for into the folder `out` and return their paths, in order.
 
-    The same document gives the same bytes. `reveal` shows evidence that may be personal and stamps the report.
+    `beside` is the run folder that holds `private.json` and `attestation.json`, by default `out`. The same document
+    gives the same bytes. `reveal` shows evidence that may be personal and stamps the report.
     Raises `ConfigError` (unknown format, language or schema version) and `StaleArtifactError` (invalid document).
     """
     for name in formats:
         if name not in FORMATS:
             raise ConfigError(f"report format: unknown value {name!r}{nearest(name, list(FORMATS))}")
-    context = open_context(audit, out, reveal=reveal, language=language)
+    context = open_context(audit, beside or out, reveal=reveal, language=language)
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     for name in formats:

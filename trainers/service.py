@@ -52,10 +52,9 @@ class AnswerMemory:
         self.identity = identity.encode()
         # autocommit=False would need Python 3.12; "with connection" commits.
         self.connection = sqlite3.connect(folder / "answers.sqlite")
+        columns = "key BLOB PRIMARY KEY, answer BLOB, label INTEGER"
         with self.connection:
-            self.connection.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB, label INTEGER)"
-            )
+            self.connection.execute(f"CREATE TABLE IF NOT EXISTS answers ({columns})")
 
     def key(self, record: NDArray[Any]) -> bytes:
         """The digest of one record's content, type and shape."""

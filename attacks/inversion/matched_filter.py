@@ -68,6 +68,12 @@ class MatchedFilter:
         """The released gradient."""
         return Needs(access=Access.GRADIENTS)
 
+    def planned(self, trainer: Any) -> Trials | None:
+        """What the game will count against `trainer`, known before it is played; hits are those of a perfect attack."""
+        if not isinstance(trainer, ReleasesUpdates):
+            return None
+        return self._trials(self.trials, self.facts(trainer))
+
     def play(self, stage: Stage, *, seeds: Seeds) -> Outcome:
         """All trials. `IncompatibleError` for a trainer whose single step cannot be observed."""
         trainer = stage.trainer
@@ -98,7 +104,7 @@ class MatchedFilter:
         generator = seeds.at("pool").generator()
         order = generator.permutation(len(stage.private))
         known, pool = order[: self.batch_rest], order[self.batch_rest :]
-        if len(pool) < self.candidates:
+        if len(pool) < self.candidates and self.kind not in CRAFTED:
             raise ConfigError(f"attack {self.name!r}: {self.candidates} candidates of {len(pool)} records")
         features = np.asarray(stage.private.features, dtype=np.float32)
         chosen = features[pool]
@@ -135,9 +141,11 @@ class MatchedFilter:
                 gain = sqrt(self.candidates / (self.candidates - 1)) if self.kind == "simplex" else 1.0
                 best = orthogonal_success(self.candidates, mu * gain)
                 measures["optimum_for_these_candidates"] = Measure(best, better=None)
+        return Outcome(measures, self.threat(facts), self._trials(hits, facts))
+
+    def _trials(self, hits: int, facts: ReleaseFacts) -> Trials:
         counts = RankCounts(runs=self.trials, hits=hits, pool=self.candidates, top=1)
-        delta = facts.claim.delta if facts.claim else WITHOUT_NOISE
-        return Outcome(measures, self.threat(facts), Trials("rank", counts, delta, facts.claim))
+        return Trials("rank", counts, facts.claim.delta if facts.claim else WITHOUT_NOISE, facts.claim)
 
     def threat(self, facts: ReleaseFacts) -> dict[str, str]:
         """What the attacker holds and knows, in words."""

@@ -19,7 +19,7 @@ def supported_kinds() -> tuple[str, ...]:
 
 
 def fit_classifier(kind: Kind, features: NDArray[np.float64], inside: BoolArray, *, seeds: Seeds) -> Any:
-    """A classifier taught on `features` (examples, n) and the truth `inside` (examples,); one class only is constant."""
+    """A classifier taught on `features` (examples, n) and `inside` (examples,); None where only one answer occurs."""
     if inside.all() or not inside.any():
         return None
     model = _built(kind, int(seeds.integer() % 2**31))

@@ -48,6 +48,8 @@ class DifficultyCalibration:
             total += np.where(outside, read(evidence.shadows[j], evidence.labels), 0.0)
             count += outside
         if not count.any():
-            raise IncompatibleError("attack 'difficulty': every record is in every shadow: train shadows without some records")
+            raise IncompatibleError(
+                "attack 'difficulty': every record is in every shadow: train shadows without some records"
+            )
         usual = np.where(count > 0, total / np.maximum(count, 1), (total[count > 0] / count[count > 0]).mean())
         return Scores(read(evidence.target, evidence.labels) - usual, evidence.records)

@@ -175,7 +175,9 @@ def merged(a: Moments, b: Moments) -> Moments:
     count = a.count + b.count
     total = np.maximum(count, 1)
     change = b.mean - a.mean
-    return Moments(count, a.mean + change * b.count / total, a.squares + b.squares + change**2 * a.count * b.count / total)
+    return Moments(
+        count, a.mean + change * b.count / total, a.squares + b.squares + change**2 * a.count * b.count / total
+    )
 
 
 def _gap(sides: Sides) -> FloatVector:

@@ -55,9 +55,8 @@ class LabelOnlyAugment:
     """Members stay rightly labelled under small changes of the record (section 4.2).
 
     `count`, `kind` and `strength` are those of `Votes`. Without `shadows` the score is the number of right answers, the
-    record itself counting as much as all its variants together; with them, each variant is weighed by how much more
-    often shadows trained with the record get it right (log-likelihood ratio of independent votes, rates pooled over
-    records of equal difficulty).
+    record itself counting as much as all its variants together; with them, the likelihood ratio of that number between
+    shadows trained with and without the record.
     """
 
     name: ClassVar[str] = "label-only-augment"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
-from ...audit.errors import IncompatibleError
+from ...audit.errors import ConfigError, IncompatibleError
 from ...audit.seeds import Seeds
 from ...audit.types import Access, Evidence, Needs, Scores
 from ..parameters import require_choice, require_integer, require_shadows
@@ -38,8 +38,8 @@ class Lira:
     sides together; `per-example` fits each record's own; `bayesian` shrinks each record's variances, and the gap
     between its means, towards what records of its kind show (`hierarchical`, after Brännvall 2026, arXiv 2603.11799).
     `augmentations`: views of each record that every model is asked about, itself included; `kind` as in `Augmented`.
-    Online `fixed` and `global` fit the views' joint law, `per-example` takes them as independent; otherwise their mean
-    logit is used.
+    `views`: `mean` reads their mean logit, which is best with few shadows; `joint`, online only, fits a law of all of
+    them together, with full covariance for `fixed` and `global` and independent views for `per-example` (section VI.B).
     """
 
     name: ClassVar[str] = "lira"
@@ -49,14 +49,21 @@ class Lira:
     variance: Literal["fixed", "per-example", "global", "bayesian"] = "fixed"
     augmentations: int = 1
     kind: Kind = "auto"
+    views: Literal["mean", "joint"] = "mean"
 
     def __post_init__(self) -> None:
         require_choice(self.name, "mode", self.mode, ("online", "offline"))
         require_choice(self.name, "variance", self.variance, VARIANCES)
         require_integer(self.name, "shadows", self.shadows, least=4 if self.variance == "per-example" else 2)
         require_integer(self.name, "augmentations", self.augmentations, least=1)
+        require_choice(self.name, "views", self.views, ("mean", "joint"))
         if self.augmentations > 1:
             self._query()
+        if self.views == "joint" and (self.mode == "offline" or self.variance == "bayesian"):
+            raise ConfigError(
+                f"attack 'lira': views 'joint' is for mode 'online' and variance {', '.join(VARIANCES[:3])}, got "
+                f"{self.mode!r} and {self.variance!r}: set views to mean"
+            )
 
     @property
     def needs(self) -> Needs:
@@ -74,7 +81,7 @@ class Lira:
         require_shadows(self.name, "shadows", evidence, self.shadows)
         if self.augmentations > 1:
             answers = answered(evidence, Augmented.name, self.augmentations)
-            if self.mode == "online" and self.variance != "bayesian":
+            if self.views == "joint":
                 return Scores(joint_ratio(evidence, answers, self.shadows, self.variance), evidence.records)
             evidence = averaged(evidence, answers, self.shadows)
         signal = logit(evidence.target, evidence.labels)

@@ -45,8 +45,8 @@ class MetaAttack:
     A player's exact complement is left out of its opponents: an attacker has no model trained on exactly what the
     target was not. The real target's membership is never seen (the idea of stacking: Wolpert 1992; of shadows that
     play the target: Shokri et al. 2017, arXiv 1610.05820). Scores enter as normal deviates of their ranks, so that no
-    attack's scale matters, beside the record's mean logit over outsiders. `attacks` are keys of `BASES`; at most
-    `players` shadows play; `classifier` is `logistic` (with squares and products of features) or another one.
+    attack's scale matters. `attacks` are keys of `BASES`; at most `players` shadows play; `classifier` is `logistic`
+    (with squares and products of the scores) or another one.
     """
 
     name: ClassVar[str] = "meta"
@@ -54,7 +54,7 @@ class MetaAttack:
     shadows: int = 16
     attacks: tuple[str, ...] = tuple(BASES)
     classifier: Kind = "logistic"
-    players: int = 16
+    players: int = 8
 
     def __post_init__(self) -> None:
         # Two opponents at least must be left when a pair plays.

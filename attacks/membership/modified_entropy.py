@@ -38,7 +38,8 @@ class ModifiedEntropy:
 def _negative(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     rows = np.arange(len(labels))
     # log(1 - p) without loss: log1p(-p) while p is small, log(-expm1(log p)) above.
-    rest = np.where(values < -0.7, np.log1p(-np.exp(values)), np.log(-np.expm1(np.minimum(values, -1e-300))))
+    small, large = np.minimum(values, -0.69), np.clip(values, -0.7, -1e-300)
+    rest = np.where(values < -0.7, np.log1p(-np.exp(small)), np.log(-np.expm1(large)))
     rest = np.maximum(rest, SMALLEST)
     terms = np.exp(values) * rest
     own, missing = values[rows, labels], np.exp(rest[rows, labels])

@@ -43,7 +43,9 @@ class PopulationAttack:
         """The share in (0, 1), ties split by the signal itself; higher means more likely inside. Draws nothing from
         `seeds`. `ConfigError` without population records."""
         if not len(evidence.population_labels):
-            raise ConfigError("attack 'population' compares with population records, got none: hold some out of every model")
+            raise ConfigError(
+                "attack 'population' compares with population records, got none: hold some out of every model"
+            )
         signal = true_class(evidence.target, evidence.labels)
         public = true_class(evidence.population_target, evidence.population_labels)
         score = _share(signal, public)

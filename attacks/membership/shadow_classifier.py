@@ -55,7 +55,9 @@ class ShadowClassifier:
         require_shadows(self.name, "shadows", evidence, self.shadows)
         inside = np.asarray(evidence.shadow_inside[: self.shadows], dtype=np.bool_)
         if inside.all() or not inside.any():
-            raise IncompatibleError("attack 'shadow-classifier': shadows saw all of the records, or none: nothing to learn")
+            raise IncompatibleError(
+                "attack 'shadow-classifier': shadows saw all of the records, or none: nothing to learn"
+            )
         out = np.empty(len(evidence.records))
         for name, here in self._groups(evidence.labels, inside).items():
             model = self._taught(evidence, here, inside, seeds=seeds.at(name))
@@ -76,9 +78,7 @@ class ShadowClassifier:
             groups["others"] = np.flatnonzero(left)
         return groups
 
-    def _taught(
-        self, evidence: Evidence, here: NDArray[np.int64], inside: NDArray[np.bool_], *, seeds: Seeds
-    ) -> Any:
+    def _taught(self, evidence: Evidence, here: NDArray[np.int64], inside: NDArray[np.bool_], *, seeds: Seeds) -> Any:
         pairs = len(here) * self.shadows
         chosen = np.arange(pairs)
         if pairs > self.examples:

@@ -27,7 +27,9 @@ def answered(evidence: Evidence, query: str, views: int) -> Answers:
     """The answers to `query`, checked to have `views` views of every record. `IncompatibleError` otherwise."""
     answers = evidence.answers.get(query)
     if answers is None:
-        raise IncompatibleError(f"attack 'lira' needs answers to the query {query!r}, the evidence has none: set augmentations to 1")
+        raise IncompatibleError(
+            f"attack 'lira' needs answers to the query {query!r}, the evidence has none: set augmentations to 1"
+        )
     if answers.target.ndim != 3 or answers.target.shape[1] != views:
         raise IncompatibleError(
             f"attack 'lira': answers to {query!r} have shape {answers.target.shape}, expected (records, {views}, classes)"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,13 +19,16 @@ from ...audit.types import Adjacency, Claim, FloatArray, Mechanism, Unit
 from ...trainers.federated.server import Aggregation, clip_updates
 from ...trainers.federated.server import aggregate as release
 
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
+
 CLIP, NOISE, DELTA = 1.0, 1.0, 1e-5
 CLIENTS, DIMENSION = 10, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One aggregation: how to build it with and without noise, the claim, and the scenes to play with `runs` a side.
+    """One aggregation, how to build it with and without noise, the claim, and the scenes to play with `runs` a side.
 
     `make(noise, seeds)` gives the aggregation; noise 0 is the unprotected twin. `expected` are the scenes in which this
     release is known to break its claim; a control has none.
@@ -81,7 +86,15 @@ def flower_subjects() -> list[Subject]:
             fresh=True,
         )
 
+    def accounted(noise: float, _: Seeds) -> Aggregate:
+        def make(inner: Strategy) -> Strategy:
+            accountant = flower_accountant(CLIENTS) if noise else None
+            return DifferentialPrivacyServerSideFixedClipping(inner, noise, CLIP, CLIENTS - 1, accountant=accountant)
+
+        return flower_aggregate(make, fresh=True, sampled=CLIENTS - 1)
+
     package = f"flwr {version('flwr')}"
+    add_remove = ClaimedRound(CLIP, NOISE, flower_claim(NOISE, adjacency=Adjacency.ADD_REMOVE))
     claimed = ClaimedRound(CLIP, NOISE, flower_claim(NOISE))
     return [
         Subject("server-side fixed clipping", package, claimed, server_fixed, ("equal",), 2400, control=True),
@@ -89,10 +102,36 @@ def flower_subjects() -> list[Subject]:
         Subject("client-side fixed clipping", package, claimed, client_fixed, ("heavy",), 2400, ("heavy",)),
         Subject("server-side adaptive clipping", package, claimed, server_adaptive, ("loud",), 2400, ("loud",)),
         Subject("client-side adaptive clipping", package, claimed, client_adaptive, ("loud",), 2400, ("loud",)),
+        Subject("fixed clipping with accountant", package, add_remove, accounted, ("opposed",), 2400, ("opposed",)),
+        *local_subjects(package),
     ]
 
 
-_ADAPTIVE = {"initial_clipping_norm": CLIP, "clip_norm_lr": 1.0, "clipped_count_stddev": 5.0}
+def local_subjects(package: str) -> list[Subject]:
+    """Flower's local DP: one client's own message, replaced by the opposite one.
+
+    Its noise is Dwork and Roth's sensitivity sqrt(2 ln(1.25 / delta)) / epsilon (2014, theorem A.1), proved for epsilon
+    below 1 only; the mod takes any epsilon.
+    """
+    from flwr.clientapp.mod import LocalDpMod
+
+    from .flower import flower_aggregate
+
+    def subject(epsilon: float, expected: tuple[str, ...]) -> Subject:
+        def make(noise: float, _: Seeds) -> Aggregate:
+            mod = LocalDpMod(CLIP, 2 * CLIP, epsilon if noise else 1e12, DELTA)
+            return flower_aggregate(lambda s: s, mods=[mod])
+
+        multiplier = math.sqrt(2 * math.log(1.25 / DELTA)) / epsilon
+        claim = _claim(epsilon, multiplier, Adjacency.REPLACE_ONE, "flwr LocalDpMod", DELTA)
+        name = f"LocalDpMod, epsilon {epsilon:g}"
+        claimed = ClaimedRound(CLIP, multiplier, claim)
+        return Subject(name, package, claimed, make, ("alone",), 2400, expected, control=not expected)
+
+    return [subject(1.0, ()), subject(20.0, ("alone",))]
+
+
+_ADAPTIVE = {"initial_clipping_norm": CLIP, "clip_norm_lr": 1.0, "clipped_count_stddev": 2.0}
 """A learning rate that Flower allows; the default 0.2 has the same defect, smaller."""
 
 
@@ -122,7 +161,9 @@ def own_subjects() -> list[Subject]:
 
     claims = [gaussian_claim("exact Gaussian"), opacus_claim()]
     return [
-        Subject("federated server", "leakgauge", ClaimedRound(CLIP, NOISE, claims[0]), ours, SCENES, 2400, control=True),
+        Subject(
+            "federated server", "leakgauge", ClaimedRound(CLIP, NOISE, claims[0]), ours, SCENES, 2400, control=True
+        ),
         Subject(
             "DPOptimizer over client updates",
             f"opacus {version('opacus')}",
@@ -138,14 +179,19 @@ def own_subjects() -> list[Subject]:
 @lru_cache
 def flower_claim(noise: float, *, adjacency: Adjacency = Adjacency.ZERO_OUT, delta: float = DELTA) -> Claim:
     """What Flower's own accountant says of one release at client level."""
-    from flwr.serverapp import NeighboringRelation, PrivacyConfig, RdpAccountant, SamplingMethod
     from flwr.supercore.privacy_accounting import GaussianPrivacyEvent
 
-    accountant = RdpAccountant(
-        PrivacyConfig(delta, CLIENTS, NeighboringRelation.ADD_OR_REMOVE_ONE, SamplingMethod.NO_AMPLIFICATION)
-    )
+    accountant = flower_accountant(CLIENTS)
     accountant.compose(GaussianPrivacyEvent(noise, CLIENTS, CLIENTS))
     return _claim(accountant.get_epsilon(delta), noise, adjacency, f"flwr {version('flwr')} RdpAccountant", delta)
+
+
+def flower_accountant(population: int) -> Any:
+    """Flower's accountant in the only configuration that its strategies accept."""
+    from flwr.serverapp import NeighboringRelation, PrivacyConfig, RdpAccountant, SamplingMethod
+
+    relation, sampling = NeighboringRelation.ADD_OR_REMOVE_ONE, SamplingMethod.NO_AMPLIFICATION
+    return RdpAccountant(PrivacyConfig(DELTA, population, relation, sampling))
 
 
 def opacus_claim() -> Claim:

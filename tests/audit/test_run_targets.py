@@ -23,6 +23,7 @@ access = ["{access}"]
 [data]
 name = "digits"
 label_noise = 0.2
+limit = 800
 [design]
 audit_records = 400
 [trainer]
@@ -98,7 +99,7 @@ def test_a_random_forest_and_its_shadows(tmp_path):
     assert audit["status"] == "ok"
     # A forest remembers its rows, noisy labels included.
     measured = auc(audit)
-    assert measured["lira"] > 0.9
+    assert measured["lira"] > 0.75
     assert min(measured.values()) > 0.6
     assert audit["controls"]["negative"]["passed"] is True
     first = audit["findings"]
@@ -170,17 +171,18 @@ class LabelServer(http.server.BaseHTTPRequestHandler):
     """A forest that overfits the members, behind a URL that gives labels only and counts what it is asked."""
 
     forest: ClassVar[Any] = None
-    asked: ClassVar[list[int]] = []
+    asked: ClassVar[list[bytes]] = []
     breaks_after: ClassVar[int | None] = None
 
     def do_POST(self) -> None:
         features = np.array(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["features"])
         broken = LabelServer.breaks_after is not None and len(LabelServer.asked) >= LabelServer.breaks_after
+        features = features.astype(np.float32).reshape(len(features), -1)
         self.send_response(503 if broken else 200)
         self.end_headers()
         if not broken:
-            LabelServer.asked.append(len(features))
-            labels = LabelServer.forest.predict(features.reshape(len(features), -1))
+            LabelServer.asked += [row.tobytes() for row in features]
+            labels = LabelServer.forest.predict(features)
             self.wfile.write(json.dumps({"labels": labels.tolist()}).encode())
 
     def log_message(self, *_: object) -> None:
@@ -215,10 +217,10 @@ def service(tmp_path) -> Iterator[str]:
 def test_a_service_that_gives_labels_only(tmp_path, service, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = SERVED.format(url=service)
-    LabelServer.breaks_after = 4
+    LabelServer.breaks_after = 2000
     with pytest.raises(PrerequisiteError, match="HTTP 503"):
         run(tmp_path, text)
-    before = sum(LabelServer.asked)
+    assert len(LabelServer.asked) >= 2000
     LabelServer.breaks_after = None
     audit = run(tmp_path, text)
     assert audit["status"] == "ok"
@@ -227,13 +229,13 @@ def test_a_service_that_gives_labels_only(tmp_path, service, monkeypatch):
     assert measured["gap"] > 0.65
     assert measured["label-only-boundary"] > measured["gap"] - 0.05
     assert measured["label-only-augment"] > measured["gap"] - 0.05
-    # Nothing is asked twice: not after the failure, and not by another run. The records themselves are asked once for
-    # the three attacks; a budget of 40 holds one of them.
-    asked = sum(LabelServer.asked)
-    assert before == 4 * 500
+    # Nothing is asked twice: not by another attack, not after the failure, and not by another run.
+    asked = len(LabelServer.asked)
+    assert len(set(LabelServer.asked)) == asked
+    # One query a record for all attacks, four shifts, and the rest of the budget of 40.
     assert asked <= 700 * (1 + 4 + 39)
     run(tmp_path, text)
-    assert sum(LabelServer.asked) == asked
+    assert len(LabelServer.asked) == asked
     assert audit["system"]["trainers"][0]["spec"]["url"] == service
 
 

@@ -322,7 +322,13 @@ def exhibits(*, count: int = 6) -> list[dict[str, Any]]:
         "lines": lines,
     }
     slices = [
-        {"slice": f"class {index}", "value": 0.5 + index / 50, "low": 0.4 + index / 50, "high": 0.6 + index / 50, "n": 60}
+        {
+            "slice": f"class {index}",
+            "value": 0.5 + index / 50,
+            "low": 0.4 + index / 50,
+            "high": 0.6 + index / 50,
+            "n": 60,
+        }
         for index in range(10)
     ]
     auc = {"value": 0.71, "low": 0.63, "high": 0.79, "n": 140, "better": "lower", "baseline": None}

@@ -66,9 +66,7 @@ def test_axe_finds_nothing_serious(browser: Any, pages: dict[str, Path], axe: st
         found = json.loads(
             browser.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => JSON.stringify(r.violations))")
         )
-        return [
-            f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in {"serious", "critical"}
-        ]
+        return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in {"serious", "critical"}]
 
     bad = tmp_path / "bad.html"
     bad.write_text("<html><body><img src=''><p style='color:#ccc;background:#fff'>pale</p></body></html>")

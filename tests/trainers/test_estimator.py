@@ -65,7 +65,7 @@ def test_the_version_of_the_package_is_part_of_the_key() -> None:
     import sklearn
 
     assert identity_of(FOREST)["spec"]["package_version"] == sklearn.__version__
-    with pytest.raises(ConfigError, match="package_version '0.1'"):
+    with pytest.raises(ConfigError, match=r"package_version '0\.1'"):
         Estimator(package_version="0.1")
 
 

@@ -139,40 +139,45 @@ def lines(log: Path) -> list[dict[str, int]]:
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
+def kill_a_node(cluster: Any, node: Any, log: Path, out: Path) -> threading.Event:
+    """One second after two blocks of 32 are in training, one on each node; set when it is done."""
+    killed = threading.Event()
+
+    def wait_and_kill() -> None:
+        while len({each["process"] for each in lines(log) if each["models"] == 32}) < 2:
+            time.sleep(0.05)
+        time.sleep(1.0)
+        stored = len(list((out / "models").glob("*"))) if (out / "models").exists() else 0
+        print(f"killing a node; {stored} of 65 models stored")
+        cluster.remove_node(node, allow_graceful=False)
+        killed.set()
+
+    threading.Thread(target=wait_and_kill, daemon=True).start()
+    return killed
+
+
+def timed(audit: Path, out: Path, executor: str) -> float:
+    from leakgauge.audit.conduct import conduct
+
+    started = time.perf_counter()
+    conduct(audit, out, [], device="cpu", quiet=False, command="test", executor=executor)
+    return time.perf_counter() - started
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_an_audit_of_64_shadows_that_loses_a_node_is_the_same_audit(cluster: Any, tmp_path: Path) -> None:
     """With `-s` it prints what docs/results/ray.md records."""
-    from leakgauge.audit.conduct import conduct
-
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     log = tmp_path / "log"
     (tmp_path / "audit.toml").write_text(AUDIT.format(log=log, epochs=200))
     local, remote = tmp_path / "local", tmp_path / "ray"
-    common: dict[str, Any] = {"device": "cpu", "quiet": False, "command": "test"}
     seconds = {}
 
-    started = time.perf_counter()
-    conduct(tmp_path / "audit.toml", local, [], executor="local", **common)
-    seconds["local"] = time.perf_counter() - started
+    seconds["local"] = timed(tmp_path / "audit.toml", local, "local")
     log.unlink()
-    killed = threading.Event()
-
-    def kill_a_node() -> None:
-        """While two blocks of 32 are in training, one on each node."""
-        while len({each["process"] for each in lines(log) if each["models"] == 32}) < 2:
-            time.sleep(0.05)
-        time.sleep(1.0)
-        stored = len(list((remote / "models").glob("*"))) if (remote / "models").exists() else 0
-        print(f"killing a node; {stored} of 65 models stored")
-        cluster.remove_node(nodes[0], allow_graceful=False)
-        killed.set()
-
-    threading.Thread(target=kill_a_node, daemon=True).start()
-    started = time.perf_counter()
-    conduct(tmp_path / "audit.toml", remote, [], executor="ray", **common)
-    seconds["ray"] = time.perf_counter() - started
-
+    killed = kill_a_node(cluster, nodes[0], log, remote)
+    seconds["ray"] = timed(tmp_path / "audit.toml", remote, "ray")
     assert killed.is_set(), "the audit was over before a node could be killed"
     assert comparable(remote) == comparable(local)
     models = sorted(p.name for p in (local / "models").iterdir())
@@ -189,6 +194,6 @@ def test_an_audit_of_64_shadows_that_loses_a_node_is_the_same_audit(cluster: Any
     print((remote / "training-log.jsonl").read_text())
     # A second run finds everything.
     shutil.rmtree(remote / "scores")
-    conduct(tmp_path / "audit.toml", remote, [], executor="ray", **common)
+    timed(tmp_path / "audit.toml", remote, "ray")
     assert len(lines(log)) == len(begun)
     assert comparable(remote) == comparable(local)

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -106,8 +107,8 @@ def test_one_answer_a_record() -> None:
 class Server(http.server.BaseHTTPRequestHandler):
     """Answers by the first feature; fails with the statuses in `failures` first."""
 
-    failures: list[tuple[int, str | None]] = []
-    requests: list[dict[str, str]] = []
+    failures: ClassVar[list[tuple[int, str | None]]] = []
+    requests: ClassVar[list[dict[str, str]]] = []
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["features"]
@@ -140,7 +141,7 @@ def base() -> Iterator[str]:
 def test_endpoint_answers(base: str) -> None:
     np.testing.assert_allclose(Endpoint(base + "/model")(ROWS), np.column_stack([ROWS, 1 - ROWS]), rtol=1e-6)
     np.testing.assert_array_equal(Endpoint(base + "/labels", labels_only=True)(ROWS), ROWS[:, 0] > 0.5)
-    with pytest.raises(PrerequisiteError, match="no answer of the form.*probabilities.*it began"):
+    with pytest.raises(PrerequisiteError, match=r"no answer of the form.*probabilities.*it began"):
         Endpoint(base + "/else")(ROWS)
     with pytest.raises(ConfigError, match="must start with http"):
         Endpoint("ftp://x")
@@ -153,16 +154,16 @@ def test_passing_errors_are_tried_again_with_growing_pauses(base: str) -> None:
     assert endpoint(ROWS).shape == (10, 2)
     assert slept == [0.5, 1.0, 7.0, 60.0]
     Server.failures = [(503, None)] * 3
-    with pytest.raises(PrerequisiteError, match="HTTP 503.*after 3 tries"):
+    with pytest.raises(PrerequisiteError, match=r"HTTP 503.*after 3 tries"):
         Endpoint(base + "/model", retries=2, sleep=slept.append)(ROWS)
 
 
 def test_errors_that_stay_are_told_at_once(base: str) -> None:
     Server.failures = [(401, None)]
-    with pytest.raises(PrerequisiteError, match="HTTP 401.*at the first try"):
+    with pytest.raises(PrerequisiteError, match=r"HTTP 401.*at the first try"):
         Endpoint(base + "/model")(ROWS)
     slept: list[float] = []
-    with pytest.raises(PrerequisiteError, match="no connection.*after 2 tries"):
+    with pytest.raises(PrerequisiteError, match=r"no connection.*after 2 tries"):
         Endpoint("http://127.0.0.1:1/", retries=1, sleep=slept.append)(ROWS)
     assert slept == [0.5]
 

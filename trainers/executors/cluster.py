@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
@@ -98,6 +99,7 @@ class RayExecutor:
         """The package `ray`, connected. A Ray that we started or joined is left when this executor goes."""
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray reports home by default.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # The coming default; silences a warning.
+        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # We report them.
         import ray
 
         if ray.is_initialized():
@@ -126,7 +128,8 @@ class Tasks:
         gpu = work.device.startswith("cuda")
         self._options = {"num_gpus": 1, "num_cpus": 0} if gpu else {"num_cpus": 1}
         # On its node a task sees one GPU, the first.
-        self._work = ray.put(replace(work, device="cuda:0") if gpu else work)
+        # In a list Ray passes the reference on as it is, so that the task can read it once it knows where to look.
+        self._share = [ray.put(replace(work, device="cuda:0") if gpu else work)]
         self._task = ray.remote(remote_block)
         self._pending: dict[Any, int] = {}
         self._results: dict[int, list[Any]] = {}
@@ -137,7 +140,7 @@ class Tasks:
         task = self._task.options(
             num_returns=1 + len(block.jobs), max_retries=RETRIES, scheduling_strategy="SPREAD", **self._options
         )
-        refs = task.remote(self._work, block, package_versions())
+        refs = task.remote(self._share, list(sys.path), block, package_versions())
         self._results[position] = refs
         self._pending[refs[0]] = position
 
@@ -166,19 +169,39 @@ class Tasks:
                 self.ray.cancel(ref, force=True)
 
 
-def remote_block(work: Work, block: Block, versions: dict[str, str]) -> list[Outcome | Files]:
+def remote_block(share: list[Any], path: list[str], block: Block, versions: dict[str, str]) -> list[Outcome | Files]:
     """The task: `run_block` in a temporary folder of whichever node it runs on."""
     said: list[str] = []
     with tempfile.TemporaryDirectory(prefix="leakgauge-") as folder:
         here = replace(block, checkpoint=Path(folder) / "block")
         try:
             require_versions(versions)
-            run_block(aligned(work), here, progress=silent, say=said.append)
+            run_block(aligned(read_work(share, path)), here, progress=silent, say=said.append)
         except Exception as error:
             return [Outcome(Failure.of(error), tuple(said), {}), *({} for _ in block.jobs)]
-        models = [read_files(here.checkpoint, here.trained / str(k)) for k in range(len(block.jobs))]
+        models: list[Outcome | Files] = [
+            read_files(here.checkpoint, here.trained / str(k)) for k in range(len(block.jobs))
+        ]
         counters = read_files(here.checkpoint, here.checkpoint, "steps.json")
         return [Outcome(None, tuple(said), counters), *models]
+
+
+def read_work(share: list[Any], path: list[str]) -> Work:
+    """What all blocks share. `path` is where the driver finds its modules: on this node too, if it is the same machine
+    or has the same folders. `PrerequisiteError` where the trainer's module is not found."""
+    import ray
+
+    sys.path.extend(entry for entry in path if entry not in sys.path)
+    try:
+        work: Work = ray.get(share[0])
+    except ray.exceptions.RayError as error:
+        if "No module named" not in str(error):
+            raise
+        missing = str(error).rpartition("No module named ")[2].split()[0]
+        raise PrerequisiteError(
+            f"Ray node {platform.node()} has no module {missing}: install it there, or the folder it lies in"
+        ) from None
+    return work
 
 
 def require_versions(expected: dict[str, str]) -> None:

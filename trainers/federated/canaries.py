@@ -57,7 +57,8 @@ def directions(
                 f"{dimension}: use fewer canaries or a larger model"
             )
         axes = np.zeros((count, dimension), np.float32)
-        axes[np.arange(count), generator.permutation(dimension)[:count]] = generator.choice([-1.0, 1.0], count)
+        places = np.arange(count), generator.permutation(dimension)[:count]
+        axes[places] = generator.choice([-1.0, 1.0], count)
         return axes
     drawn = generator.standard_normal((count, dimension))
     room = dimension
@@ -67,7 +68,8 @@ def directions(
         room -= len(basis)
     if canaries.kind != "client-random" and count <= room:
         drawn = np.linalg.qr(drawn.T)[0].T
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    unit: NDArray[np.float32] = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def _leading(updates: Flat, rank: int, most: int) -> Floats:
@@ -197,9 +199,7 @@ class Projections:
         self._rows[row] = seen / clip / self.guests.shifts
 
 
-def public_facts(
-    protection: Protection | None, schedule: Schedule, view: View, canaries: int
-) -> Mapping[str, float]:
+def public_facts(protection: Protection | None, schedule: Schedule, view: View, canaries: int) -> Mapping[str, float]:
     """What an observer knows of a canary run: numbers from the configuration, nothing that was realised."""
     seen = None if protection is None else protection.against(view)
     noise = 0.0 if seen is None else seen.noise_multiplier

@@ -1,8 +1,8 @@
 """What federated training promises each client, observer by observer.
 
 Hidden participation (central noise): Poisson subsampling amplifies, accounted by PLD. Known participation (client
-noise): a client takes part K ~ Binomial(rounds, rate) times whatever its data, the observer knows when, and delta is the
-mean over K of the delta of K rounds without subsampling.
+noise): a client takes part K ~ Binomial(rounds, rate) times whatever its data, the observer knows when, and delta is
+the mean over K of the delta of K rounds without subsampling.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ TRUST = {
 }
 
 
-def view_claim(
-    protection: Protection, view: View, *, sample_rate: float, rounds: int, delta: float
-) -> Claim | None:
+def view_claim(protection: Protection, view: View, *, sample_rate: float, rounds: int, delta: float) -> Claim | None:
     """The claim that holds against the observer `view`, unit client; None where nothing protects from it."""
     seen = protection.against(view)
     if seen is None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from ...audit.seeds import Seeds
 from ...audit.types import BoolArray
 

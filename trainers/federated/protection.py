@@ -54,8 +54,8 @@ class AdaptiveClip:
         left = noise_multiplier**-2 - (2 * self.count_noise) ** -2 if self.count_noise else -1.0
         if left <= 0:
             raise ConfigError(
-                f"adaptive clipping: count_noise {self.count_noise:g} leaves nothing for the updates at noise multiplier "
-                f"{noise_multiplier:g}: count_noise must be above half of it, a twentieth of the cohort is usual"
+                f"adaptive clipping: count_noise {self.count_noise:g} leaves nothing for the updates at noise "
+                f"multiplier {noise_multiplier:g}: it must be above half of it, a twentieth of the cohort is usual"
             )
         return float(left**-0.5)
 

@@ -96,9 +96,7 @@ class FederatedRecipe:
                 "follow: the number that is really there is private"
             )
         schedule = self.schedule(self.nominal_clients)
-        return view_claim(
-            self.protection, view, sample_rate=schedule.sample_rate, rounds=schedule.rounds, delta=delta
-        )
+        return view_claim(self.protection, view, sample_rate=schedule.sample_rate, rounds=schedule.rounds, delta=delta)
 
     def plain(self) -> Recipe:
         """Architecture and number type, as stored models are read back with."""

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...audit.errors import ConfigError, IncompatibleError
+from ...audit.errors import ConfigError
 from ...audit.seeds import Seeds
 from ...audit.types import Progress, silent
 from ..checkpoint import Checkpoint, State
-from .cohort import client_seeds, draw_cohort, draw_survivors, round_seeds
-from .discrete_gaussian import discrete_gaussian
-from .fixed_point import FixedPoint
+from .cohort import draw_cohort, draw_survivors, round_seeds
 from .layout import Buffers, Flat, mean_buffers
 from .protection import Protection
-from .secure_aggregation import SecureSum
-from .server import Aggregation, Floats, ServerState, aggregate, clip_updates, noise, server_step
+from .sending import RoundSum, masks_of
+from .server import Aggregation, Floats, ServerState, aggregate, noise, server_step
 from .stack import LocalTrainer
 
 Weighting = Literal["uniform", "examples"]
@@ -92,14 +89,6 @@ class Guests(Protocol):
         self, answering: NDArray[np.int64], clip: float, *, noisy: bool
     ) -> Iterator[tuple[NDArray[np.int64], Floats]]:
         """Raw updates in portions; with `noisy` clients, those not inserted send zeros, else nothing."""
-
-
-@dataclass(slots=True)
-class _Sum:
-    """A sum of updates, in reals or in units of the grid of secure aggregation."""
-
-    real: Floats
-    units: NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -188,153 +177,63 @@ class Federation:
     def _release(
         self, number: int, asked: NDArray[np.int64], clients: NDArray[np.int64], canaries: NDArray[np.int64]
     ) -> None:
-        dimension, within, weight = len(self.state.weights), 0.0, 0
-        by_examples = self.schedule.weighting == "examples"
-        total = _Sum(np.zeros(dimension), np.zeros(dimension, np.int64))
-        secure = self._secure_sum(number, asked, len(clients))
+        """A round that is not skipped: collect, add up, and move the model."""
+        summing = self._round_sum(number, asked, len(clients) + len(canaries))
+        by_examples, examples = self.schedule.weighting == "examples", 0
         held: list[Buffers] = []
         for part in self.trainer.updates(self.weights(), self.buffers, clients, seeds=self.seeds, round_number=number):
             names = [self.trainer.names[c] for c in part.clients.tolist()]
-            weights = part.examples if by_examples else np.ones(len(names))
-            answered = len(clients) + len(canaries)
-            updates, unclipped = self._send(number, names, part.deltas, weights, answered, total, secure)
-            within += unclipped - len(names) / 2
-            weight += int(part.examples.sum())
-            for observer in self.observers:
-                observer.sent(number, part.clients, updates, part.examples)
+            sent = summing.add(names, part.deltas, part.examples if by_examples else None)
+            examples += int(part.examples.sum())
             held += part.buffers
-        within += self._invite(number, canaries, len(clients), total)
-        summed = self._summed(total, secure, asked, clients)
+            for observer in self.observers:
+                observer.sent(number, part.clients, sent, part.examples)
+        self._invite(summing, canaries)
+        dropped = [self.trainer.names[c] for c in np.setdiff1d(asked, clients).tolist()]
+        total = summing.total(dropped)
+        self.counts["rejected_updates"] += summing.rejected
         for observer in self.observers:
-            observer.total(number, summed, self.clip, clients)
-        if by_examples:
-            self._move(summed / max(weight, 1))
-        else:
-            self._move(self._mean(number, summed, within))
+            observer.total(number, total, self._unit, clients)
+        mean = total / max(examples, 1) if by_examples else self._mean(number, total, summing.within)
+        how = self.schedule
+        self.state = server_step(self.state, mean, learning_rate=how.server_learning_rate, momentum=how.server_momentum)
         if held and not self.trainer.freeze_buffers:
             self.buffers = mean_buffers(held)
 
-    def _send(
-        self,
-        number: int,
-        names: Sequence[str],
-        deltas: Flat,
-        weights: NDArray[Any],
-        answered: int,
-        total: _Sum,
-        secure: dict[str, Any] | None = None,
-    ) -> tuple[Floats, int]:
-        """Clip and noise the updates of these clients, add them to `total`; what is sent, and how many needed no clip."""
-        private = self.protection
-        clip = None if private is None else self.clip
-        clipped = clip_updates(deltas, clip, law="gaussian" if private is None else private.law)
-        self._complain(number, names, clipped.rejected)
-        updates = clipped.updates
-        if private is not None and private.discrete:
-            grid = self._grid(answered)
-            units = grid.encode(updates)
-            sigma = private.client * grid.largest
-            for slot, name in enumerate(names):
-                own = client_seeds(self.seeds, number, name).at("discrete-noise").generator()
-                units[slot] += discrete_gaussian(sigma, units.shape[1], own)
-            total.units += units.sum(axis=0)
-            if secure is not None:
-                secure["masked"] |= {n: secure["sum"].mask_units(n, u) for n, u in zip(names, units, strict=True)}
-            updates = grid.decode(units)
-        elif private is not None and private.client:
-            for slot, name in enumerate(names):
-                own = client_seeds(self.seeds, number, name).at("client")
-                updates[slot] += noise(updates.shape[1], private.client * self.clip, law=private.law, seeds=own)
-        total.real += weights @ updates
-        return updates, int(clipped.within.sum())
+    def _round_sum(self, number: int, asked: NDArray[np.int64], answered: int) -> RoundSum:
+        dimension, private = len(self.state.weights), self.protection
+        masks = None
+        if self.schedule.masked and private is not None:
+            names = [self.trainer.names[c] for c in asked.tolist()]
+            masks = masks_of(names, dimension, private, self.clip, seeds=self.seeds, round_number=number)
+        return RoundSum(number, dimension, private, self.clip, self.seeds, answered, masks)
 
-    def _invite(self, number: int, canaries: NDArray[np.int64], clients: int, total: _Sum) -> float:
-        """Canaries send their updates as any client does; returns their part of the sum of b - 1/2."""
+    def _invite(self, summing: RoundSum, canaries: NDArray[np.int64]) -> None:
+        """Canaries send their updates as any client does."""
         if self.guests is None or not len(canaries):
-            return 0.0
+            return
         for observer in self.observers:
-            observer.took_part(number, canaries)
-        within = 0.0
-        clip = 1.0 if math.isinf(self.clip) else self.clip
+            observer.took_part(summing.number, canaries)
         noisy = self.protection is not None and self.protection.client > 0
-        for part, raw in self.guests.updates(canaries, clip, noisy=noisy):
-            names = [f"canary-{c}" for c in part.tolist()]
-            answered = clients + len(canaries)
-            updates, unclipped = self._send(number, names, raw, np.ones(len(part)), answered, total)
-            within += unclipped - len(names) / 2
+        for part, raw in self.guests.updates(canaries, self._unit, noisy=noisy):
+            sent = summing.add([f"canary-{c}" for c in part.tolist()], raw)
             for observer in self.observers:
-                observer.canaries_sent(number, part, updates, clip)
-        return within
+                observer.canaries_sent(summing.number, part, sent, self._unit)
 
-    def _summed(
-        self, total: _Sum, secure: dict[str, Any] | None, asked: NDArray[np.int64], clients: NDArray[np.int64]
-    ) -> Floats:
-        if self.protection is None or not self.protection.discrete:
-            return total.real
-        units = total.units
-        if secure is not None and secure["masked"]:
-            names = self.trainer.names
-            dropped = [names[c] for c in sorted(set(asked.tolist()) - set(clients.tolist()))]
-            units = secure["sum"].unmask_units(secure["masked"], dropped)
-        return self._grid(1).decode(units)
-
-    def _secure_sum(self, number: int, asked: NDArray[np.int64], alive: int) -> dict[str, Any] | None:
-        """A round of real masks, where asked for; its sum equals the plain integer sum exactly."""
-        if not self.schedule.masked or self.protection is None or alive == 0:
-            return None
-        if self.guests is not None:
-            raise IncompatibleError("canary runs take the integer sum that unmasking gives: set secure_sum 'exact'")
-        grid = self._grid(len(asked))
-        names = [self.trainer.names[c] for c in asked.tolist()]
-        seeds = round_seeds(self.seeds, number).at("secure-sum")
-        threshold = min(len(asked), max(2, self.protection.least_cohort))
-        layer = SecureSum(
-            names,
-            len(self.state.weights),
-            grid.clip,
-            grid.bits,
-            seeds=seeds,
-            threshold=threshold,
-            headroom=grid.headroom,
-        )
-        return {"sum": layer, "masked": {}}
-
-    def _grid(self, answered: int) -> FixedPoint:
-        """The grid of this round's clip, with room for twenty standard deviations of the noise of all who answer."""
-        private = self.protection
-        assert private is not None
-        spread = private.client * (2 ** (private.bits - 1) - 1)
-        headroom = math.ceil(20 * spread * math.sqrt(max(answered, 1)))
-        return FixedPoint(self.clip, private.bits, max(answered, 1), headroom)
+    @property
+    def _unit(self) -> float:
+        """The clip, or 1 without one: what canaries and projections are measured in."""
+        return 1.0 if math.isinf(self.clip) else self.clip
 
     def _mean(self, number: int, total: Floats, within: float) -> Floats:
         private, here = self.protection, round_seeds(self.seeds, number)
         cohort = self.schedule.expected_cohort
-        if private is None:
-            released = total
-        else:
-            how = Aggregation(1.0, self.clip, private.update_noise, private.law)
-            released = aggregate(total, how, seeds=here)
+        released = total
+        if private is not None:
+            released = aggregate(total, Aggregation(1.0, self.clip, private.update_noise, private.law), seeds=here)
         for observer in self.observers:
-            observer.released(number, released, 1.0 if math.isinf(self.clip) else self.clip)
+            observer.released(number, released, self._unit)
         if private is not None and private.adaptive is not None:
             counted = within + float(noise(1, private.adaptive.count_noise, seeds=here.at("count"))[0])
             self.clip = private.adaptive.next_clip(self.clip, counted, cohort)
         return released / cohort
-
-    def _move(self, mean: Floats) -> None:
-        how = self.schedule
-        self.state = server_step(
-            self.state, mean, learning_rate=how.server_learning_rate, momentum=how.server_momentum
-        )
-
-    def _complain(self, number: int, names: Sequence[str], rejected: NDArray[np.bool_]) -> None:
-        if not rejected.any():
-            return
-        self.counts["rejected_updates"] += int(rejected.sum())
-        first = names[int(np.flatnonzero(rejected)[0])]
-        warnings.warn(
-            f"round {number}: {int(rejected.sum())} client(s), {first!r} first, sent an update with NaN or infinity; it "
-            "counts as zero. Lower learning_rate, or look for records with huge values",
-            stacklevel=4,
-        )

@@ -36,7 +36,7 @@ def clip_updates(deltas: Flat, clip: float | None, *, law: Law = "gaussian") -> 
     divisor instead would let its data change what the others count.
     """
     values = np.asarray(deltas, np.float64)
-    rejected = ~np.isfinite(values).all(axis=1)
+    rejected: BoolArray = np.logical_not(np.isfinite(values).all(axis=1))
     if rejected.any():
         values = np.where(rejected[:, None], 0.0, values)
     if clip is None:
@@ -104,9 +104,7 @@ class ServerState:
         return cls(np.asarray(weights, np.float64), np.zeros(len(weights)))
 
 
-def server_step(
-    state: ServerState, mean: Floats, *, learning_rate: float = 1.0, momentum: float = 0.0
-) -> ServerState:
+def server_step(state: ServerState, mean: Floats, *, learning_rate: float = 1.0, momentum: float = 0.0) -> ServerState:
     """m = momentum m + mean; weights += learning_rate m (FedAvgM, Hsu et al. 2019, arXiv 1909.06335)."""
     moving = momentum * state.momentum + mean
     return replace(state, weights=state.weights + learning_rate * moving, momentum=moving)

@@ -94,9 +94,7 @@ class LocalTrainer:
         held = [update.buffers] if update.buffers else []
         return CohortUpdates(np.array([client]), update.delta[None], np.array([update.examples]), held)
 
-    def _together(
-        self, weights: Flat, part: NDArray[np.int64], seeds: Seeds, round_number: int
-    ) -> CohortUpdates:
+    def _together(self, weights: Flat, part: NDArray[np.int64], seeds: Seeds, round_number: int) -> CohortUpdates:
         import torch
 
         engine = self._chunk_engine()

@@ -1,4 +1,4 @@
-"""The trainers `federated` and `dp-federated`: FedAvg and FedSGD over simulated clients, without and with protection."""
+"""The trainers `federated` and `dp-federated`: FedAvg and FedSGD over simulated clients."""
 
 from __future__ import annotations
 
@@ -276,10 +276,11 @@ class DpFederated(Clients):
     def _check_placement(self) -> None:
         if self.noise not in ("central", "local", "both", "distributed"):
             raise ConfigError(f"noise must be 'central', 'local', 'both' or 'distributed', got {self.noise!r}")
-        if (self.noise == "both") != (self.client_noise_multiplier is not None):
-            raise ConfigError(
-                f"client_noise_multiplier belongs to noise 'both', got {self.client_noise_multiplier} with {self.noise!r}"
-            )
+        own = self.client_noise_multiplier
+        if (self.noise == "both") != (own is not None):
+            raise ConfigError(f"client_noise_multiplier goes with noise 'both', got {own} with {self.noise!r}")
+        if own is not None and not own > 0:
+            raise ConfigError(f"client_noise_multiplier must be > 0, got {own}")
         if self.noise == "distributed" and self.least_cohort < 2:
             raise ConfigError(
                 f"distributed noise needs least_cohort >= 2, the clients whose shares are counted on, got "

@@ -148,8 +148,8 @@ def _check_buffers(module: nn.Module, recipe: FederatedRecipe) -> None:
     names = [name for name, _ in module.named_buffers()]
     if names and recipe.buffers == "refuse":
         raise IncompatibleError(
-            f"the model has buffers ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}) that clients would send "
-            "beside the clipped and noised update: use GroupNorm, or set buffers = 'freeze' to keep them as they start"
+            f"the model has buffers ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}) that clients would "
+            "send past clipping and noise: use GroupNorm, or set buffers = 'freeze' to keep them as they start"
         )
 
 

@@ -126,9 +126,7 @@ def save_transcript(transcript: Mapping[str, Any], folder: Path) -> None:
     names = [k for k in transcript if k not in ("view", "clients")]
     for name in names:
         source = transcript[name]
-        target = np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype=source.dtype, shape=source.shape
-        )
+        target = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=source.dtype, shape=source.shape)
         for start in range(0, len(source), 256):
             target[start : start + 256] = source[start : start + 256]
         target.flush()
@@ -144,7 +142,9 @@ def load_transcript(folder: Path) -> dict[str, Any] | None:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in record["arrays"]}
     except (OSError, ValueError, KeyError) as error:
-        raise StaleArtifactError(f"{folder / RECORD} cannot be read ({error}): remove the folder and train again") from None
+        raise StaleArtifactError(
+            f"{folder / RECORD} cannot be read ({error}): remove the folder and train again"
+        ) from None
     return {"view": record["view"], "clients": tuple(record["clients"]), **arrays}
 
 

@@ -1,0 +1,125 @@
+"""Canaries that trainers insert, and games, through the whole runner."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from leakgauge.audit.conduct import conduct
+from leakgauge.audit.config import load_config
+from leakgauge.audit.errors import IncompatibleError
+from leakgauge.audit.plan import plan_json
+from leakgauge.audit.setting import settle
+
+AUDIT = """
+[audit]
+name = "inside"
+seed = 5
+access = ["transcript"]
+delta = 1e-6
+[data]
+name = "digits"
+[design]
+audit_records = 400
+[[trainer]]
+name = "dp-sgd"
+id = "private"
+model = "logistic"
+epsilon = 2.0
+epochs = 10
+batch_size = 32
+nominal_rows = 200
+[[trainer]]
+name = "sgd"
+epochs = 2
+[[attack]]
+name = "gradient-canary"
+trainers = ["private"]
+canaries = 1000
+guesses = 300
+[[attack]]
+name = "matched-filter"
+labels = "distinct"
+trials = 200
+"""
+
+
+def run(folder: Path, out: str = "out") -> dict:
+    path = folder / "audit.toml"
+    path.write_text(AUDIT)
+    conduct(path, folder / out, [], device="cpu", quiet=True, command="test")
+    return json.loads((folder / out / "audit.json").read_text())
+
+
+def comparable(audit: dict) -> dict:
+    kept = {k: v for k, v in audit.items() if k not in {"timings", "artifacts"}}
+    provenance = {k: v for k, v in kept["provenance"].items() if k not in {"started", "finished", "attempts"}}
+    return kept | {"provenance": provenance}
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("inside")
+    return folder, run(folder)
+
+
+def test_gradient_canaries_and_their_controls_are_in_the_document(audit):
+    _, document = audit
+    (finding,) = [f for f in document["findings"] if f["rule"] == "canary.gradient-canary"]
+    assert finding["trainer"] == "private"
+    assert 0 < finding["bound"]["epsilon"] <= finding["claim"]["epsilon"]
+    assert finding["threat"]["sees"]
+    twin = next(r for r in document["controls"]["positive"]["figures"] if r["attack"] == "gradient-canary")
+    assert twin["epsilon"] > finding["claim"]["epsilon"]
+    negative = next(r for r in document["controls"]["negative"]["figures"] if r["attack"] == "gradient-canary")
+    assert negative["epsilon"] == 0
+    assert finding["verdict"] == "consistent"
+
+
+def test_a_game_is_measured_bounded_and_played_against_the_twin(audit):
+    _, document = audit
+    found = {f["trainer"]: f for f in document["findings"] if f["rule"] == "inversion.matched-filter"}
+    assert found["sgd"]["verdict"] == "no-claim"
+    assert found["sgd"]["metrics"]["measures"]["success"]["value"] > 0.95
+    private = found["private"]
+    assert private["bound"]["method"] == "rank"
+    assert private["bound"]["counts"]["runs"] == 200
+    assert private["judged"]["epsilon"] <= private["claim"]["epsilon"]
+    assert private["metrics"]["measures"]["success"]["baseline"]["value"] == pytest.approx(0.1)
+
+
+def test_running_again_trains_and_plays_nothing(audit, monkeypatch):
+    folder, first = audit
+    monkeypatch.setattr("leakgauge.trainers.whitebox.hosting.host_gradient_canaries", None)
+    monkeypatch.setattr("leakgauge.attacks.inversion.matched_filter.count_hits", None)
+    assert comparable(run(folder)) == comparable(first)
+
+
+def test_a_fresh_run_gives_the_same_document(audit, tmp_path):
+    assert comparable(run(tmp_path)) == comparable(audit[1])
+
+
+def test_the_plan_prices_both_and_shows_their_ceilings(tmp_path):
+    path = tmp_path / "audit.toml"
+    path.write_text(AUDIT)
+    power = {(p["trainer"], p["attack"]): p for p in plan_json(settle(load_config(path)))["power"]}
+    assert power["private", "gradient-canary"]["canaries"] == 1000
+    assert power["private", "gradient-canary"]["can_refute"]
+    assert power["private", "matched-filter"]["can_refute"]
+    assert power["sgd", "matched-filter"]["claim"] is None
+
+
+def test_a_trainer_that_inserts_no_such_canaries_is_refused_before_training(tmp_path):
+    path = tmp_path / "audit.toml"
+    path.write_text(AUDIT.replace('trainers = ["private"]\n', ""))
+    with pytest.raises(IncompatibleError, match="trainers ="):
+        settle(load_config(path))
+
+
+def test_an_attack_on_an_unknown_trainer_is_refused(tmp_path):
+    path = tmp_path / "audit.toml"
+    path.write_text(AUDIT.replace('trainers = ["private"]', 'trainers = ["privat"]'))
+    with pytest.raises(IncompatibleError, match="did you mean 'private'"):
+        settle(load_config(path))
