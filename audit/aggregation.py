@@ -128,9 +128,9 @@ def standard_scenes(
     """The crafted clients, each against the same `clients` - 1 others, along one coordinate.
 
     `equal`: nothing special. `heavy`: a hundred times the others' examples. `huge`: an update a million times the clip.
-    `opposed`: all others pull the other way, as far as they may. `loud`: all others are far above the clip. Without the client there is one client fewer
-    (add-remove), or it sends next to nothing (zero-out; not zero, which some frameworks divide by), or the opposite
-    (replace-one).
+    `opposed`: all others pull the other way, as far as they may. `loud`: all others are far above the clip. Without
+    the client there is one client fewer (add-remove), or it sends next to nothing (zero-out; not zero, which some
+    frameworks divide by), or the opposite (replace-one).
     """
     if clients < 3 or dimension < 2 or not 0 <= coordinate < dimension:
         raise ConfigError(

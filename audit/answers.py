@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
 Source = Path | NDArray[np.float32]
 """An npy file, or an array that is in memory already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stack:
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack(NDArrayOperatorsMixin):
     """Reads like an array float32 (models, records, ...) without holding one.
 
     `stack[k]` is model k's answers, mapped read-only and let go with the last reference to it; slices of models and
     records give another `Stack`; anything else numpy understands gives an array of what was asked for, one model read
-    after another. `np.asarray(stack)` reads everything. Iterating, indexing and slicing never hold more than one model
-    in memory, whatever the number of models; that is how attacks should read it.
+    after another. Iterating, indexing and slicing never hold more than one model in memory, whatever the number of
+    models; that is how attacks should read it. Arithmetic, numpy's functions and array methods work too, on everything
+    read into memory.
     """
 
     sources: tuple[Source, ...]
@@ -54,6 +56,15 @@ class Stack:
         for k, model in enumerate(self):
             out[k] = model
         return out
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        whole = [np.asarray(each) if isinstance(each, Stack) else each for each in inputs]
+        return getattr(ufunc, method)(*whole, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
 
     @property
     def shape(self) -> tuple[int, ...]:

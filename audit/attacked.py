@@ -21,7 +21,7 @@ from .seeds import Seeds
 from .setting import Setting, how_judged, membership_of, of_unit
 from .store import digest
 from .trial import Certified, JudgedBy, certify, gather, score
-from .types import Answers, BoolArray, Claim, Mechanism, Query, Rows, Scores, Trained, Trainer, Unit
+from .types import Adjacency, Answers, BoolArray, Claim, Mechanism, Query, Rows, Scores, Trained, Trainer, Unit
 from .verdict import Circumstances, judge
 
 
@@ -47,9 +47,11 @@ class Judged:
     claim: Claim | None
     how: JudgedBy
     unit: Unit = Unit.RECORD
+    adjacency: Adjacency = Adjacency.ADD_REMOVE
     twin: Scores | None = None
     split_separates: bool = False
     reason_without_claim: str | None = None
+    needs_learning: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -157,11 +159,12 @@ def conclude(
         twin = certify(judged.twin, inside, how, mechanism)
         part.positive.append(doc.positive_figure(part, identity, twin, judged.twin, inside, how, judged.claim))
     here = Circumstances(
+        adjacency=judged.adjacency,
         unit=judged.unit,
         twin_epsilon=twin.judged.epsilon if twin else None,
         split_separates=judged.split_separates,
         negative_failed=negative is not None and negative.epsilon > 0,
-        learned=part.utility.get("learned", True),
+        learned=part.utility.get("learned", True) or not judged.needs_learning,
         over_policy=over_policy(setting.config, metrics, certified),
         voids=("preprocessing.not-private",) if setting.material.fitted_on_private and judged.claim else (),
         reason_without_claim=judged.reason_without_claim,

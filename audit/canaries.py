@@ -38,8 +38,9 @@ class CanarySet:
 @dataclass(frozen=True, slots=True)
 class Witnessed:
     """What one training run with canaries showed: numbers by name in `transcript` (such as `projections`, float32
-    (rounds, canaries)), the `claim` that holds against this observer (None where nothing protects from it), and
-    `public` facts an observer knows (sample rate, noise, steps)."""
+    (rounds, canaries)), the `claim` that holds against this observer (None where nothing protects from it; its
+    adjacency is that of the game the trainer played), and `public` facts an observer knows (sample rate, noise,
+    steps)."""
 
     transcript: Mapping[str, Any]
     claim: Claim | None

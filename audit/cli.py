@@ -321,7 +321,7 @@ def report(
     written = report_runs(request)
     for path in written:
         typer.echo(str(path))
-    if "github" in wanted and runs:
+    if "github" in wanted and runs and len(runs) == 1:
         from .comparison.github import show_in_job
 
         show_in_job(runs[0], next(p for p in written if p.name == "summary.md"), language=language)

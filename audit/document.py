@@ -311,7 +311,7 @@ def claim_entry(part: TrainerPart) -> dict[str, Any]:
         "trainer": part.identity,
         **claim_to_json(part.claim),
         "mechanism": {"name": part.claim.mechanism.name, **dict(part.claim.mechanism.parameters)},
-        "cross_check": cross_check(part.claim),
+        "cross_check": cross_check(part.claim) if part.claim.mechanism.name == "dp-sgd" else None,
         "tested": tested,
     }
 

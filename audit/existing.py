@@ -107,12 +107,26 @@ def _answers(target: Any, features: Any, classes: int) -> Any:
 
 
 def _queried(setting: Setting, target: Any, queried: Rows, device: str) -> dict[Query, Any]:
-    """What the attacks' own queries give; the target is the only model asked."""
+    """What the attacks' own queries give; the target is the only model asked.
+
+    Public rows are left out where no attack reads them: somebody else's service may charge for every answer.
+    """
     trained = Trained(getattr(target, "module", None), target, None, 0)
-    wanted = {query for attack in setting.attacks.values() for query in attack.needs.queries}
+    private = queried.take(np.arange(len(setting.material.universe)))
+    wanted: dict[Query, bool] = {}
+    for attack in setting.attacks.values():
+        for query in attack.needs.queries:
+            wanted[query] = wanted.get(query, False) or attack.needs.population
     return {
-        query: [query.ask(trained, queried, seeds=setting.seeds.at("query", query.name), device=device)]
-        for query in sorted(wanted, key=repr)
+        query: [
+            query.ask(
+                trained,
+                queried if population else private,
+                seeds=setting.seeds.at("query", query.name),
+                device=device,
+            )
+        ]
+        for query, population in wanted.items()
     }
 
 

@@ -21,7 +21,7 @@ from .plugs import identity_of
 from .seeds import Seeds
 from .setting import Setting, how_judged
 from .store import digest
-from .types import Scores
+from .types import Adjacency, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,10 @@ def audit_canaries(setting: Setting, part: doc.TrainerPart, identity: str, bank:
         seen.claim,
         how_judged(setting, identity, seen.claim, part.identity),
         unit=attack.unit,
+        # The trainer plays the game: what it sends for a canary that is out is what its claim's neighbours differ in.
+        adjacency=seen.claim.adjacency if seen.claim is not None else Adjacency.ADD_REMOVE,
+        # Canaries are found in sums and updates, whatever the model learned beside them; the twin shows the power.
+        needs_learning=False,
         twin=twin_scores,
         reason_without_claim="observer-not-covered" if part.claim is not None and seen.claim is None else None,
         extra=extra_of(attack, seen),

@@ -226,7 +226,8 @@ class Membership:
 class Rows:
     """Labelled records. `features` (records, ...) float32, `labels` (records,) int64 in [0, classes), stable ids.
 
-    Text is held as integer token ids in `features` (records, length) int64.
+    Text is held as integer token ids in `features` (records, length) int64. `columns` names the columns of encoded
+    tables (`age`, `sex=female`); it is empty where they have no names, and no part of the fingerprint.
     """
 
     features: NDArray[Any]
@@ -235,6 +236,7 @@ class Rows:
     classes: int
     name: str = "rows"
     groups: tuple[str, ...] | None = None
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.records)
@@ -257,6 +259,7 @@ class Rows:
             self.classes,
             self.name,
             groups,
+            self.columns,
         )
 
     def fingerprint(self) -> str:

@@ -185,14 +185,14 @@ def dense_rmia(evidence: Evidence, attack: Rmia) -> NDArray[np.float64]:
 
         everyone = np.stack([_probability(model, evidence.labels) for model in evidence.shadows])
         scaling = tuned_scaling(everyone, evidence.shadow_inside)
-    into, out, trained_in = np.zeros(len(evidence.labels)), np.zeros(len(evidence.labels)), 0
+    into, out, times_in = (np.zeros(len(evidence.labels)) for _ in range(3))
     for inside, model in zip(evidence.shadow_inside, evidence.shadows, strict=True):
         probability = _probability(model, evidence.labels)
         into += np.where(inside, probability, 0)
         out += np.where(inside, 0, probability)
-        trained_in = trained_in + inside
+        times_in += inside
     half = len(evidence.shadows) / 2
-    assert (trained_in == half).all(), "the definition is written for complementary pairs"
+    assert (times_in == half).all(), "the definition is written for complementary pairs"
     offline = ((1 + scaling) * out / half + 1 - scaling) / 2
     usual = (into / half + out / half) / 2 if attack.mode == "online" else offline
     ratio = _probability(evidence.target, evidence.labels) / usual
@@ -225,10 +225,10 @@ def peak_megabytes() -> float:
 def markdown(costs: Sequence[Cost]) -> str:
     """A table of the costs and limits."""
     lines = [
-        f"numpy {np.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores, one thread. Memory is peak "
-        "resident memory, in brackets that of the process before scoring (Python, numpy, scipy).",
+        f"numpy {np.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores, one thread. Memory is "
+        "peak resident memory, in brackets that of the process before scoring (Python, numpy, scipy).",
         "",
-        "| attack | records | population | models | classes | seconds | processor s | MB | limits | off the definition |",
+        "| attack | records | population | models | classes | seconds | processor s | MB | limits | off definition |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---|---:|",
     ]
     for cost in costs:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from .attestation import Attestation
 from .blocks import Badge
-from .model import VERDICTS, Audit, Claim, Finding, Verdict
+from .model import VERDICTS, Audit, Claim, Finding, Point, TestedClaim, Verdict
 from .texts import Texts
 
 DECIDING = frozenset({"frequentist", "anytime"})
 SAME = 1e-9
+Tested = TestedClaim | Point | Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Headline:
 
     `certified` is the largest of the trainer's unconditional bounds on this claim. That maximum is valid because the
     bounds of an audit hold together at its confidence: each was given its share of the error probability beforehand.
+    `elsewhere` names the attack for which the claim amounts to another epsilon than its own, where that decided;
+    `uncovered` counts findings against which the claim promises nothing.
     """
 
     trainer: str | None
@@ -33,6 +36,8 @@ class Headline:
     judged_confidence: float | None
     ceiling: float | None
     twin: float | None
+    elsewhere: str | None = None
+    uncovered: int = 0
 
     @property
     def above_claim_but_not_judged(self) -> bool:
@@ -72,57 +77,78 @@ class Context:
         return [finding for finding in self.audit.findings if finding.trainer == trainer]
 
     def trainers(self) -> list[str | None]:
-        """Trainers in order of their worst verdict, those with a claim first among equals."""
+        """Trainers in order of their worst verdict; among equals those whose own verdict it is, then those with a claim."""
         known = dict.fromkeys(
             [t.id for t in self.audit.system.trainers] + [finding.trainer for finding in self.audit.findings]
         )
         found = [trainer for trainer in known if self.findings_of(trainer)]
-        return sorted(found, key=lambda t: (VERDICTS.index(self.worst(t)), self.claim_of(t) is None))
+        return sorted(found, key=self._rank)
 
-    def worst(self, trainer: str | None) -> Verdict:
-        """The worst verdict about one trainer."""
-        return min((f.verdict for f in self.findings_of(trainer)), key=VERDICTS.index, default="underpowered")
+    def _rank(self, trainer: str | None) -> tuple[int, bool, bool]:
+        worst = min((f.verdict for f in self.findings_of(trainer)), key=VERDICTS.index)
+        return VERDICTS.index(worst), self.verdict_of(trainer) != worst, self.claim_of(trainer) is None
+
+    def verdict_of(self, trainer: str | None) -> Verdict:
+        """The worst verdict on a trainer's claim; findings outside of it (`no-claim`) count only where it has none."""
+        verdicts = [f.verdict for f in self.findings_of(trainer)]
+        if self.claim_of(trainer):
+            verdicts = [v for v in verdicts if v != "no-claim"] or verdicts
+        return min(verdicts, key=VERDICTS.index, default="underpowered")
 
     def headlines(self) -> list[Headline]:
         """One line a trainer, worst first."""
         return [self.headline(trainer) for trainer in self.trainers()]
 
     def headline(self, trainer: str | None) -> Headline:
-        """The trainer's figures, from findings that test its own claim (not a group's) with an unconditional bound."""
-        claim = self.claim_of(trainer)
-        point = (claim.tested or claim) if claim else None
-        epsilon = point.epsilon if point else None
-        findings = [f for f in self.findings_of(trainer) if _counts(f, epsilon)]
+        """The trainer's figures at the point of its claim that decided: its own, or what it amounts to for an attack."""
+        claim, verdict = self.claim_of(trainer), self.verdict_of(trainer)
+        own = (claim.tested or claim) if claim else None
+        decided = [f for f in self.findings_of(trainer) if f.verdict == verdict and f.claim] if own else []
+        elsewhere = None if any(_same(f.claim, own) for f in decided) or not decided else decided[0]
+        point = elsewhere.claim if elsewhere and elsewhere.claim else own
+        findings = [f for f in self.findings_of(trainer) if _counts(f, point)]
         bounds = [f.bound for f in findings if f.bound]
         judged = [f.judged for f in findings if f.judged]
         return Headline(
             trainer=trainer,
-            verdict=self.worst(trainer),
+            verdict=verdict,
             claim=claim,
-            tested_epsilon=epsilon,
+            tested_epsilon=point.epsilon if point else None,
             tested_delta=point.delta if point else None,
             certified=_largest(b.epsilon for b in bounds),
             confidence=bounds[0].confidence if bounds else None,
             judged=_largest(j.epsilon for j in judged),
             judged_confidence=judged[0].confidence if judged else None,
             ceiling=_largest(b.ceiling for b in bounds),
-            twin=self._twin(trainer),
+            twin=self._twin(trainer, point),
+            elsewhere=(elsewhere.attack or elsewhere.rule) if elsewhere else None,
+            uncovered=sum(f.verdict == "no-claim" for f in self.findings_of(trainer)) if claim else 0,
         )
 
-    def _twin(self, trainer: str | None) -> float | None:
+    def _twin(self, trainer: str | None, point: Tested | None) -> float | None:
         control = self.audit.controls.positive
         if control is None:
             return None
-        return _largest(f.at_confidence for f in control.figures if f.trainer == trainer)
+        figures = [f for f in control.figures if f.trainer == trainer]
+        return _largest(
+            f.at_confidence for f in figures if f.claim is None or not point or _near(f.claim, point.epsilon)
+        )
 
 
-def _counts(finding: Finding, epsilon: float | None) -> bool:
+def _counts(finding: Finding, point: Tested | None) -> bool:
+    """Whether a finding's bound is unconditional and belongs to this point of the claim; without a claim all do."""
     bound = finding.bound
     if bound is None or bound.validity not in DECIDING or bound.null_class != "approx-dp":
         return False
-    if finding.claim is None or epsilon is None:
-        return True
-    return abs(finding.claim.epsilon - epsilon) <= SAME * max(1.0, epsilon)
+    return point is None or _same(finding.claim, point)
+
+
+def _same(one: TestedClaim | None, other: Tested | None) -> bool:
+    return one is not None and other is not None and _near(one.epsilon, other.epsilon)
+
+
+def _near(one: float, other: float) -> bool:
+    return abs(one - other) <= SAME * max(1.0, other)
 
 
 def _largest(values: Iterable[float | None]) -> float | None:

@@ -1,7 +1,7 @@
 """Control maps: what a regulation or standard asks, by finding rule and report section, one TOML file each.
 
 Lawyers edit `controls/*.toml` without Python. A row says which of our findings are *evidence for* a point; nothing here
-says that anybody complies with anything. `checked = false` marks wording that nobody compared with the source yet.
+says that anybody complies with anything. `checked = false` marks rows without a quotation compared with a text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..audit.errors import ConfigError
 
@@ -35,7 +35,10 @@ ReportPart = Literal[
 
 
 class ControlRow(BaseModel):
-    """One point asked for. `rules` are patterns of finding rules (`membership.*`), `sections` parts of the report."""
+    """One point asked for. `rules` are patterns of finding rules (`membership.*`), `sections` parts of the report.
+
+    `quote` is the source's own wording; `checked` says that it was compared with the copy that `compared_with` names.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +46,15 @@ class ControlRow(BaseModel):
     asks: str
     rules: tuple[str, ...] = ()
     sections: tuple[ReportPart, ...] = ()
+    quote: str | None = None
+    compared_with: str | None = None
     checked: bool = False
+
+    @model_validator(mode="after")
+    def _checked_against_something(self) -> ControlRow:
+        if self.checked and not (self.quote and self.compared_with):
+            raise ValueError("checked needs a quote and what it was compared_with")
+        return self
 
     def covers(self, rule: str) -> bool:
         """Whether findings of `rule` are evidence for this point."""

@@ -5,7 +5,7 @@ GitHub refuses summaries above one mebibyte whole; ours stay below 100 kB, the w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..audit.comparison.github import workflow_command
 from .config_lines import config_line, config_location
@@ -35,7 +35,7 @@ def to_summary(context: Context) -> str:
     ]
     bottom = ["", *(f"* {escape(limit)}" for limit in audit.limits), "", _origin(context)]
     findings = sorted(audit.findings, key=lambda f: VERDICTS.index(f.verdict))
-    rows = _fitting([_row(context, f) for f in findings], LARGEST - _size([*top, *bottom]) - 200)
+    rows = _fitting((_row(context, f) for f in findings), LARGEST - _size([*top, *bottom]) - 200)
     left = len(findings) - len(rows)
     if left:
         bottom = ["", f"{left} more findings are in `audit.json`.", *bottom]
@@ -77,7 +77,7 @@ def _origin(context: Context) -> str:
     return f"<sub>{escape(text)}</sub>"
 
 
-def _fitting(rows: list[str], room: int) -> list[str]:
+def _fitting(rows: Iterable[str], room: int) -> list[str]:
     kept: list[str] = []
     for row in rows:
         room -= _size([row])

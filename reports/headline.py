@@ -13,7 +13,13 @@ def sentence(context: Context) -> str:
     headlines = context.headlines()
     if not headlines:
         return context.texts("headline.empty")
-    return f"{opening(context, headlines[0])} {figures_sentence(context, headlines[0])}".strip()
+    return one_line(context, headlines[0])
+
+
+def one_line(context: Context, headline: Headline) -> str:
+    """The verdict on one trainer, its figures, and what its claim leaves out."""
+    parts = (opening(context, headline), figures_sentence(context, headline), uncovered(context, headline))
+    return " ".join(part for part in parts if part)
 
 
 def opening(context: Context, headline: Headline) -> str:
@@ -26,6 +32,11 @@ def opening(context: Context, headline: Headline) -> str:
         confidence = decisive.judged.confidence if decisive.judged else context.audit.design.violation_confidence
         return texts(key, trainer=name, confidence=percent(confidence))
     return texts(key, trainer=name)
+
+
+def uncovered(context: Context, headline: Headline) -> str:
+    """A sentence on attackers against whom the claim promises nothing, or nothing."""
+    return context.texts("headline.uncovered", count=str(headline.uncovered)) if headline.uncovered else ""
 
 
 def _violation_key(finding: Finding) -> str:
@@ -60,6 +71,9 @@ def _claim_clause(context: Context, headline: Headline) -> str:
         # Under the verdict `no-claim` the opening has said so already.
         spoken = headline.trainer is None or headline.verdict == "no-claim"
         return "" if spoken else texts("headline.no_claim")
+    if headline.elsewhere:
+        point = {"epsilon": claimed(headline.tested_epsilon), "delta": number(headline.tested_delta)}
+        return texts("headline.claims_elsewhere", attack=headline.elsewhere, **point)
     values = {"epsilon": claimed(claim.epsilon), "delta": number(claim.delta)}
     if claim.tested is None or claim.tested.delta == claim.delta:
         return texts("headline.claims", **values)

@@ -1,4 +1,4 @@
-"""Architectures by name: `mlp`, `cnn`, `logistic`, or any callable at `module:attr`."""
+"""Architectures by name: `mlp`, `cnn`, `logistic`, `convnet`, `convnet-bn`, `lenet`, or any `module:attr`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..audit.errors import ConfigError, IncompatibleError
 from ..audit.registry import load_attribute, nearest
 from ..audit.seeds import Seeds
+from .networks import convnet, convnet_with_batch_norm, lenet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,8 +103,17 @@ def _cnn(spec: ModelSpec, shape: tuple[int, ...], classes: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(spec.channels[-1] * height * width, classes))
 
 
+def _network(
+    build: Callable[[Sequence[int], int], nn.Module],
+) -> Callable[[ModelSpec, tuple[int, ...], int], nn.Module]:
+    return lambda _spec, shape, classes: build(shape, classes)
+
+
 _BUILT_IN: dict[str, Callable[[ModelSpec, tuple[int, ...], int], nn.Module]] = {
     "mlp": _mlp,
     "cnn": _cnn,
     "logistic": _logistic,
+    "convnet": _network(convnet),
+    "convnet-bn": _network(convnet_with_batch_norm),
+    "lenet": _network(lenet),
 }

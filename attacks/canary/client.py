@@ -22,6 +22,12 @@ KINDS, VIEWS = (
     ("client-random", "client-orthogonal", "client-crafted"),
     ("updates", "sum", "global-models", "final-model"),
 )
+_OBSERVERS = {
+    "updates": "an honest-but-curious server that sees every client's update as it arrives",
+    "sum": "a server that sees who takes part and the secure sum of their updates",
+    "global-models": "a client that sees every global model, and not who takes part",
+    "final-model": "an outsider with the first and the last global model",
+}
 STATISTICS = ("llr-measured", "llr", "sum", "max", "final")
 
 
@@ -63,6 +69,14 @@ class ClientCanary:
     def needs(self) -> Needs:
         """The last model's weights, or everything that the rounds show."""
         return Needs(access=Access.WEIGHTS if self.view == "final-model" else Access.TRANSCRIPT)
+
+    def threat(self) -> dict[str, str]:
+        """The observer in words, for the report."""
+        return {
+            "attacker": _OBSERVERS[self.view],
+            "knows": "sampling rate, rounds, noise and every canary's direction; everything but the coins",
+            "canaries": f"{self.canaries} clients that send {self.strength:g} clips along a direction of their own",
+        }
 
     def canary_set(self, inside: BoolArray) -> CanarySet:
         """As in `CanaryAttack`."""

@@ -223,8 +223,9 @@ def crafted_updates(kind: str, count: int, width: int, norm: float, *, seeds: Se
     return rows * norm
 
 
-def train_on_public(module: Any, stage: Stage, steps: int, *, seeds: Seeds) -> None:
-    """Plain steps on public rows: a model in the middle of training, which no private record has touched."""
+def train_on_public(module: Any, stage: Stage, steps: int, *, seeds: Seeds, scale: Any = None) -> None:
+    """Plain steps on public rows: a model in the middle of training, which no private record has touched. `scale` turns
+    pixels into what the model sees."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -232,6 +233,7 @@ def train_on_public(module: Any, stage: Stage, steps: int, *, seeds: Seeds) -> N
     if not len(public):
         raise ConfigError("matched-filter: trained_steps needs public rows; leave some records out of the audit")
     features = torch.from_numpy(np.asarray(public.features, dtype=np.float32)).to(stage.device)
+    features = features if scale is None else scale.to_model(features).float()
     labels = torch.from_numpy(public.labels).to(stage.device)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
     for _ in range(steps):

@@ -17,7 +17,7 @@ def likelihood_ratio(
 ) -> NDArray[np.float64]:
     """log N(target; mean in, variance in) - log N(target; mean out, variance out), per record; higher for members.
 
-    LiRA's online test with variances pooled over records (Carlini et al. 2022, arXiv 2112.03570, section VI), for any
+    LiRA's online test with variances pooled over records (Carlini et al. 2022, arXiv 2112.03570), for any
     signal: `target` (records,), `shadows` and `inside` (shadows, records). A side without a shadow takes the other
     side's mean, moved by the average shift. `IncompatibleError` where no record has shadows on both sides.
     """
@@ -44,4 +44,4 @@ def _side(values: NDArray[np.float64], where: BoolArray) -> tuple[NDArray[np.flo
 
 
 def _log_normal(deviation: NDArray[np.float64], variance: float) -> NDArray[np.float64]:
-    return -0.5 * (np.log(variance) + np.square(deviation) / variance)
+    return np.asarray(-0.5 * (np.log(variance) + np.square(deviation) / variance), dtype=np.float64)

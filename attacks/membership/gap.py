@@ -16,7 +16,7 @@ class Gap:
     """1 where the target predicts the record's label, 0 elsewhere. The floor of the label-only attacks.
 
     Its advantage is the gap between training and test accuracy; an attack that does not beat it has learned nothing
-    about records beyond being right or wrong (Choquette-Choo et al. 2021, arXiv 2007.14321, section 4).
+    about records beyond being right or wrong (Choquette-Choo et al. 2021, arXiv 2007.14321).
     """
 
     name: ClassVar[str] = "gap"

@@ -58,4 +58,4 @@ class GradientNorm:
             size = np.sqrt(np.square(wide[..., 1:]).sum(axis=-1))
         else:
             size = wide[..., 0] if self.signal == "input" else wide[..., -1]
-        return -np.log(np.maximum(size, SMALLEST))
+        return np.asarray(-np.log(np.maximum(size, SMALLEST)), dtype=np.float64)

@@ -29,7 +29,7 @@ from .moments import Moments, Sides, logit_moments
 FloatVector = NDArray[np.float64]
 RECORDS_A_LEVEL, MOST_LEVELS = 60, 20
 """The gap's mean is taken over groups of at least so many records, and linear between the groups' centres."""
-MOST_FREEDOM, FIT_RECORDS = 1e4, 20_000
+MOST_FREEDOM, FIT_RECORDS = 1e4, 5_000
 """A prior worth more shadows than this is a common variance. Two hyperparameters need no more records than this."""
 SMALLEST_VARIANCE = 1e-12
 
@@ -76,14 +76,13 @@ class VariancePrior:
         middle = max(float(squares.sum() / n.sum()), SMALLEST_VARIANCE)
 
         def surprise(parameters: FloatVector) -> float:
-            freedom, scale = np.exp(np.clip(parameters, np.log(0.1), np.log(MOST_FREEDOM)))[0], np.exp(parameters[1])
-            weight = freedom * scale * middle
+            freedom, variance = _unpacked(parameters, middle)
+            weight = freedom * variance
             terms = betaln(n / 2, freedom / 2) + n / 2 * np.log(weight) + (n + freedom) / 2 * np.log1p(squares / weight)
             return float(terms.sum())
 
         best = minimize(surprise, np.array([np.log(5.0), 0.0]), method="Nelder-Mead", options={"xatol": 1e-3}).x
-        freedom = float(np.exp(np.clip(best[0], np.log(0.1), np.log(MOST_FREEDOM))))
-        return cls(freedom, float(np.exp(best[1])) * middle)
+        return cls(*_unpacked(best, middle))
 
     def posterior(self, side: Moments) -> tuple[FloatVector, FloatVector]:
         """Variance and degrees of freedom of each record, given its own deviations."""
@@ -141,7 +140,7 @@ def gap_trend(level: FloatVector, gap: FloatVector) -> FloatVector:
     known = np.flatnonzero(~np.isnan(gap))
     groups = max(1, min(MOST_LEVELS, len(known) // RECORDS_A_LEVEL))
     parts = np.array_split(known[np.argsort(level[known], kind="stable")], groups)
-    return np.interp(level, [level[p].mean() for p in parts], [gap[p].mean() for p in parts])
+    return np.asarray(np.interp(level, [level[p].mean() for p in parts], [gap[p].mean() for p in parts]))
 
 
 def heterogeneity(first: FloatVector, second: FloatVector, expected: FloatVector) -> float:
@@ -160,6 +159,11 @@ def heterogeneity(first: FloatVector, second: FloatVector, expected: FloatVector
 def halves(evidence: Evidence, shadows: int) -> tuple[Sides, Sides]:
     """Moments over the first and over the second half of the shadows; pairs (2j, 2j + 1) stay together."""
     middle = shadows // 2 + (shadows // 2) % 2
+    first = logit_moments(evidence, middle)
+    if middle >= shadows:
+        records = len(evidence.records)
+        nothing = Moments(np.zeros(records, dtype=np.int64), np.zeros(records), np.zeros(records))
+        return first, Sides(nothing, nothing)
     rest = replace(
         evidence,
         shadows=evidence.shadows[middle:shadows],
@@ -167,7 +171,7 @@ def halves(evidence: Evidence, shadows: int) -> tuple[Sides, Sides]:
         population_shadows=evidence.population_shadows[middle:shadows],
         answers={},
     )
-    return logit_moments(evidence, middle), logit_moments(rest, shadows - middle)
+    return first, logit_moments(rest, shadows - middle)
 
 
 def merged(a: Moments, b: Moments) -> Moments:
@@ -178,6 +182,12 @@ def merged(a: Moments, b: Moments) -> Moments:
     return Moments(
         count, a.mean + change * b.count / total, a.squares + b.squares + change**2 * a.count * b.count / total
     )
+
+
+def _unpacked(parameters: FloatVector, middle: float) -> tuple[float, float]:
+    """Freedom and variance from their logarithms, the latter relative to `middle`; both kept where they can be."""
+    freedom = float(np.exp(np.clip(parameters[0], np.log(0.1), np.log(MOST_FREEDOM))))
+    return freedom, float(np.exp(np.clip(parameters[1], -20.0, 20.0))) * middle
 
 
 def _gap(sides: Sides) -> FloatVector:

@@ -18,7 +18,7 @@ from .queries.variants import Kind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelOnlyBoundary:
-    """Members lie farther on the right side of the decision boundary (section 4.1; Li, Zhang 2021, arXiv 2007.15528).
+    """Members lie farther on the right side of the decision boundary (also Li, Zhang 2021, arXiv 2007.15528).
 
     `budget` and `rounds` are those of `BoundaryDistance`: label queries a record and model. Without `shadows` the score
     is the signed distance; with them, the likelihood ratio of the distance between shadows trained with and without the
@@ -52,7 +52,7 @@ class LabelOnlyBoundary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelOnlyAugment:
-    """Members stay rightly labelled under small changes of the record (section 4.2).
+    """Members stay rightly labelled under small changes of the record.
 
     `count`, `kind` and `strength` are those of `Votes`. Without `shadows` the score is the number of right answers, the
     record itself counting as much as all its variants together; with them, the likelihood ratio of that number between

@@ -35,7 +35,8 @@ def learned_scores(
     others = _mean(total - own, count - absent, everyone)
     taught = np.concatenate([shadows, shadows - others], axis=2).reshape(inside.size, -1)
     asked = np.concatenate([target, target - _mean(total, count, everyone)], axis=1)
-    return _fitted(taught, inside.reshape(-1)).decision_function(asked).astype(np.float64)
+    odds = _fitted(taught, inside.reshape(-1)).decision_function(asked)
+    return np.asarray(odds, dtype=np.float64)
 
 
 def _mean(total: NDArray[np.float64], count: NDArray[Any], otherwise: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -13,8 +13,9 @@ from scipy.stats import rankdata
 
 from ...audit.errors import ConfigError, IncompatibleError
 from ...audit.registry import nearest
+from ...audit.restaging import opponents_of, restaged
 from ...audit.seeds import Seeds
-from ...audit.types import Access, Attack, BoolArray, Evidence, Needs, Scores
+from ...audit.types import Access, Attack, Evidence, Needs, Scores
 from ..parameters import require_choice, require_integer, require_shadows
 from .classifiers import Kind, fit_classifier, log_odds, supported_kinds
 from .difficulty import DifficultyCalibration
@@ -39,8 +40,8 @@ BASES: dict[str, Callable[[int], Attack]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetaAttack:
-    """Each shadow in turn plays the target: the base attacks score it with the other shadows, its own membership is the
-    truth, and a classifier learns which mixture of scores tells members. Then the real target is scored in the same way.
+    """Each shadow in turn plays the target: the base attacks score it with the other shadows, its own membership is
+    the truth, and a classifier learns which mixture of scores tells members. Then the real target is scored likewise.
 
     A player's exact complement is left out of its opponents: an attacker has no model trained on exactly what the
     target was not. The real target's membership is never seen (the idea of stacking: Wolpert 1992; of shadows that
@@ -73,8 +74,8 @@ class MetaAttack:
         return Needs(access=Access.LOGITS, shadows=self.shadows, population=True)
 
     def score(self, evidence: Evidence, *, seeds: Seeds) -> Scores:
-        """Log-odds of membership; higher means more likely inside. `IncompatibleError` with too few shadows, or when none
-        can play because all others are its complement."""
+        """Log-odds of membership; higher means more likely inside. `IncompatibleError` with too few shadows, or when
+        none can play because too few others are left."""
         require_shadows(self.name, "shadows", evidence, self.shadows)
         inside = np.asarray(evidence.shadow_inside[: self.shadows], dtype=np.bool_)
         features, truth = [], []
@@ -91,7 +92,7 @@ class MetaAttack:
         return Scores(log_odds(model, self._features(evidence, opponents, seeds=seeds)), evidence.records)
 
     def _features(self, evidence: Evidence, shadows: int, *, seeds: Seeds) -> NDArray[np.float64]:
-        """(records, features): rank-normal scores of every base attack; with products where the classifier is linear."""
+        """(records, features): rank-normal scores of the base attacks; with products where the classifier is linear."""
         columns = [
             _rank_normal(BASES[name](shadows).score(evidence, seeds=seeds.at(name)).values) for name in self.attacks
         ]
@@ -100,26 +101,6 @@ class MetaAttack:
             return plain
         first, second = np.triu_indices(plain.shape[1])
         return np.concatenate([plain, plain[:, first] * plain[:, second]], axis=1)
-
-
-def opponents_of(player: int, inside: BoolArray) -> NDArray[np.int64]:
-    """The other shadows, less any whose membership is the exact complement; `inside` bool (shadows, records)."""
-    usable = (inside == inside[player]).any(axis=1)
-    usable[player] = False
-    return np.flatnonzero(usable)
-
-
-def restaged(evidence: Evidence, player: int, others: NDArray[np.int64]) -> Evidence:
-    """The same evidence with shadow `player` in the target's place and `others` as shadows."""
-    return replace(
-        evidence,
-        target=evidence.shadows[player],
-        shadows=evidence.shadows[others],
-        shadow_inside=evidence.shadow_inside[others],
-        population_target=evidence.population_shadows[player],
-        population_shadows=evidence.population_shadows[others],
-        answers={},
-    )
 
 
 def _rank_normal(values: NDArray[np.float64]) -> NDArray[np.float64]:

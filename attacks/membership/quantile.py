@@ -27,8 +27,8 @@ class Quantile:
     """How far the target's logit on this record lies above what it shows on public records like it.
 
     A regression learns the law of the target's logit given the record and its label from the population, which the
-    target has not seen; members exceed its upper quantiles too often (section 3). `head`: `gaussian` learns mean and
-    spread by boosted trees, the score is the standardised logit (appendix A of the paper has the same head); `pinball`
+    target has not seen; members exceed its upper quantiles too often. `head`: `gaussian` learns mean and
+    spread by boosted trees, the score is the standardised logit; `pinball`
     learns the quantiles `LEVELS` with the pinball loss, the score is the logit's place among them on the normal scale.
     The difficulty of a record, its label's log-probability by a forest fitted to other public records, is one of the
     regressors. Everything is cross-fitted, so that no record's law is learned from its own logit.
@@ -52,11 +52,11 @@ class Quantile:
         truth = logit(evidence.population_target, evidence.population_labels)
         classes = evidence.target.shape[1]
         hard = _Difficulty(public, evidence.population_labels, classes, seeds.at("difficulty"))
-        public = _described(public, evidence.population_labels, hard.public(), classes)
-        asked = _described(asked, evidence.labels, hard.of(asked, evidence.labels), classes)
+        known = _described(public, evidence.population_labels, hard.public(), classes)
+        wanted = _described(asked, evidence.labels, hard.of(asked, evidence.labels), classes)
         signal = logit(evidence.target, evidence.labels)
         law = _gaussian if self.head == "gaussian" else _pinball
-        return Scores(law(public, truth, asked, signal, seeds.at("trees")), evidence.records)
+        return Scores(law(known, truth, wanted, signal, seeds.at("trees")), evidence.records)
 
 
 def _columns(evidence: Evidence, seeds: Seeds) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

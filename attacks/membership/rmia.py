@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -78,9 +79,12 @@ class Rmia:
         require_shadows(self.name, "references", evidence, self.references)
         if not len(evidence.population_labels):
             raise ConfigError("attack 'rmia' compares with population records, got none: hold some out of every model")
-        probability = _probabilities(evidence, self.references)
         inside = np.asarray(evidence.shadow_inside[: self.references], dtype=np.bool_)
-        scaling = tuned_scaling(probability, inside) if self.offline_scaling == "tuned" else self.offline_scaling
+        scaling = self.offline_scaling
+        if isinstance(scaling, str):
+            # The only place where all references are in memory: records times references, but not times classes.
+            scaling = tuned_scaling(np.stack(list(_probabilities(evidence, self.references))), inside)
+        probability = _probabilities(evidence, self.references)
         usual = average_probability(probability, inside, scaling=float(scaling), online=self.mode == "online")
         ratio = np.exp(true_class(evidence.target, evidence.labels)) / usual
         return ratio, _population_ratios(evidence, self.references, float(scaling))
@@ -103,15 +107,20 @@ def refined(count: NDArray[np.int64], ratio: NDArray[np.float64], population: in
 
 
 def average_probability(
-    probability: NDArray[np.float64], inside: BoolArray, *, scaling: float, online: bool
+    probability: Iterable[NDArray[np.float64]], inside: BoolArray, *, scaling: float, online: bool
 ) -> NDArray[np.float64]:
-    """p(x) over reference models, (records,), from `probability` and `inside`, both (references, records).
+    """p(x) over reference models, (records,), from `probability`, read one reference (records,) after another, and
+    `inside` (references, records).
 
     Online, a record in no reference takes the offline form; a record in every reference has only p_in, in both modes.
     """
     times_in, times_out = inside.sum(axis=0), (~inside).sum(axis=0)
-    mean_in = (probability * inside).sum(axis=0) / np.maximum(times_in, 1)
-    mean_out = (probability * ~inside).sum(axis=0) / np.maximum(times_out, 1)
+    mean_in, mean_out = np.zeros(inside.shape[1]), np.zeros(inside.shape[1])
+    for values, members in zip(probability, inside, strict=True):
+        mean_in += np.where(members, values, 0.0)
+        mean_out += np.where(members, 0.0, values)
+    mean_in /= np.maximum(times_in, 1)
+    mean_out /= np.maximum(times_out, 1)
     offline = ((1 + scaling) * mean_out + (1 - scaling)) / 2
     usual = np.where(times_in > 0, (mean_in + mean_out) / 2, offline) if online else offline
     return np.asarray(np.where(times_out > 0, usual, mean_in), dtype=np.float64)
@@ -141,12 +150,14 @@ def tuned_scaling(probability: NDArray[np.float64], inside: BoolArray) -> float:
     return SCALINGS[int(np.argmax(totals))]
 
 
-def _probabilities(evidence: Evidence, references: int) -> NDArray[np.float64]:
-    return np.stack([np.exp(true_class(evidence.shadows[j], evidence.labels)) for j in range(references)])
+def _probabilities(evidence: Evidence, references: int) -> Iterator[NDArray[np.float64]]:
+    return (np.exp(true_class(evidence.shadows[j], evidence.labels)) for j in range(references))
 
 
 def _population_ratios(evidence: Evidence, references: int, scaling: float) -> NDArray[np.float64]:
     labels = evidence.population_labels
-    out = np.mean([np.exp(true_class(evidence.population_shadows[j], labels)) for j in range(references)], axis=0)
-    usual = ((1 + scaling) * out + (1 - scaling)) / 2
+    out = np.zeros(len(labels))
+    for j in range(references):
+        out += np.exp(true_class(evidence.population_shadows[j], labels))
+    usual = ((1 + scaling) * out / references + (1 - scaling)) / 2
     return np.asarray(np.exp(true_class(evidence.population_target, labels)) / usual, dtype=np.float64)

@@ -16,6 +16,9 @@ SMALLEST = float(np.log(np.finfo(np.float32).smallest_subnormal))
 CHUNK = 1 << 20
 """Log-probabilities turned into float64 at a time (8 MB)."""
 
+CACHED = 1 << 16
+"""The same where they are worked on several times and should stay in the cache (512 kB)."""
+
 
 def true_class(log_probabilities: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """log p_y, the log-probability of the given label, at most 0; higher for better fitted records.
@@ -37,11 +40,13 @@ def logit(log_probabilities: NDArray[Any], labels: NDArray[np.int64]) -> NDArray
     if classes < 2:
         raise ConfigError(f"the logit signal needs at least 2 classes, got {classes}")
     out = np.empty(records)
-    step = max(1, CHUNK // classes)
+    step = min(records, max(1, CACHED // classes))
+    memory = np.empty((classes, step))
     for start in range(0, records, step):
-        part = slice(start, start + step)
-        values = np.asarray(log_probabilities[part], dtype=np.float64)
-        out[part] = _logit(np.maximum(_checked(values), SMALLEST), labels[part])
+        part = slice(start, min(start + step, records))
+        values = memory[:, : part.stop - part.start]
+        np.copyto(values, log_probabilities[part].T)
+        out[part] = _logit(np.maximum(_checked(values), SMALLEST, out=values), labels[part])
     return out
 
 
@@ -55,12 +60,15 @@ def checked_chunks(log_probabilities: NDArray[Any]) -> Iterator[tuple[slice, NDA
 
 
 def _logit(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of `values` (classes, records), which are overwritten. Sums over the first axis run over long contiguous rows:
+    three times faster than over ten classes of one record after another."""
     rows = np.arange(len(labels))
-    own = values[rows, labels]
-    values[rows, labels] = -np.inf
-    largest = values.max(axis=1)
-    others = largest + np.log(np.exp(values - largest[:, None]).sum(axis=1))
-    return np.asarray(own - others, dtype=np.float64)
+    own = values[labels, rows]
+    values[labels, rows] = -np.inf
+    largest = values.max(axis=0)
+    values -= largest
+    np.exp(values, out=values)
+    return np.asarray(own - (largest + np.log(values.sum(axis=0))), dtype=np.float64)
 
 
 def _checked(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ class LossTrajectory:
     """A record is inside if the target fits it better than its students find it hard.
 
     The signals are the losses of the record along the distillation (`Trajectory`; `epochs`, `folds`, `hidden` are its
-    own) and the target's logit, which ends the trajectory (section 4.3); the classifier is taught by `shadows`. Without
+    own) and the target's logit, which ends the trajectory; the classifier is taught by `shadows`. Without
     shadows the score is the target's log-probability minus the student's at the last epoch.
     """
 

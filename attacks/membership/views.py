@@ -32,7 +32,8 @@ def answered(evidence: Evidence, query: str, views: int) -> Answers:
         )
     if answers.target.ndim != 3 or answers.target.shape[1] != views:
         raise IncompatibleError(
-            f"attack 'lira': answers to {query!r} have shape {answers.target.shape}, expected (records, {views}, classes)"
+            f"attack 'lira': answers to {query!r} have shape {answers.target.shape}, expected (records, {views}, "
+            "classes)"
         )
     return answers
 
@@ -123,8 +124,8 @@ def _completed(inside: ViewMoments, outside: ViewMoments) -> tuple[NDArray[np.fl
     both = has_in & has_out
     if not both.any():
         raise IncompatibleError(
-            "lira, online: no record is in some shadow models and out of others: train shadows on different parts of the "
-            "audit records, or set mode to offline"
+            "lira, online: no record is in some shadow models and out of others: train shadows on different parts of "
+            "the audit records, or set mode to offline"
         )
     shift = (inside.mean - outside.mean)[both].mean(axis=0)
     mean_in = np.where(has_in[:, None], inside.mean, outside.mean + shift)

@@ -1,4 +1,4 @@
-"""The contract of bounds: wrong no more often than said, never above the ceiling, never more for fewer right guesses."""
+"""The contract of bounds: wrong no more often than said, never above the ceiling, rising with right guesses."""
 
 from __future__ import annotations
 

@@ -3,13 +3,15 @@
 from .auc import auc, auc_interval
 from .intervals import Interval, accuracy_interval, clopper_pearson
 from .membership import MembershipMetrics, membership_metrics
+from .record_risk import RecordRisk, record_risk
 from .roc import OperatingPoint, RocBand, SplitScores, operating_point, roc_band
-from .slices import Slice, SliceReport, worst_slice
+from .slices import Slice, SliceReport, worst_slice, worst_slices
 
 __all__ = [
     "Interval",
     "MembershipMetrics",
     "OperatingPoint",
+    "RecordRisk",
     "RocBand",
     "Slice",
     "SliceReport",
@@ -20,6 +22,8 @@ __all__ = [
     "clopper_pearson",
     "membership_metrics",
     "operating_point",
+    "record_risk",
     "roc_band",
     "worst_slice",
+    "worst_slices",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import ConfigError
+from ..types import BoolArray
 from .auc import auc_interval
 from .intervals import Interval, check_confidence
 from .roc import SplitScores
@@ -89,3 +90,36 @@ def worst_slice(
     slices = [Slice(n, len(s.members), len(s.nonmembers), auc_interval(s, shared)) for n, s in splits.items()]
     slices.sort(key=lambda s: -s.auc.low)
     return SliceReport(confidence, tuple(slices), tuple(skipped))
+
+
+def worst_slices(
+    scores: ArrayLike,
+    inside: ArrayLike,
+    slices: Mapping[str, BoolArray],
+    confidence: float = 0.95,
+    *,
+    minimum: int = 20,
+    most: int = 10,
+) -> list[dict[str, Any]]:
+    """The `most` slices whose leakage is best established, as a finding's `slices`: AUC between limits, worst first.
+
+    `slices` maps names to masks (records,); they may overlap. All limits of all slices measured hold together at
+    `confidence` (Bonferroni, whatever the overlap). Slices with fewer than `minimum` members or non-members are
+    left out by their size alone.
+    """
+    check_confidence(confidence)
+    values, truth = np.asarray(scores, dtype=np.float64), np.asarray(inside, dtype=np.bool_)
+    splits: dict[str, SplitScores] = {}
+    for name, mask in slices.items():
+        if mask.shape != values.shape or truth.shape != values.shape:
+            raise ConfigError(f"slice {name!r}: mask {mask.shape}, scores {values.shape}, inside {truth.shape}")
+        members = int((truth & mask).sum())
+        if min(members, int(mask.sum()) - members) >= minimum:
+            splits[name] = SplitScores.of(values[mask], truth[mask])
+    shared = 1 - (1 - confidence) / max(len(splits), 1)
+    rows: list[dict[str, Any]] = [
+        {"slice": name, **auc_interval(split, shared).to_json(), "n": len(split.members) + len(split.nonmembers)}
+        for name, split in splits.items()
+    ]
+    rows.sort(key=lambda row: -row["low"])
+    return [{**row, "measure": "auc"} for row in rows[:most]]

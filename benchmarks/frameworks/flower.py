@@ -30,8 +30,8 @@ def flower_aggregate(
     """One round of the strategy that `make` builds, as `aggregate(updates, weights)`.
 
     The global model is zero, each client's reply is its update with `num-examples` its weight, and the released update
-    is the new global model (dimension,). All nodes take part, or `sampled` of them as Flower draws them. `fresh` builds the strategy anew for each round, for
-    those with a state.
+    is the new global model (dimension,). All nodes take part, or `sampled` of them as Flower draws them. `fresh` builds
+    the strategy anew for each round, for those with a state.
     """
     kept = None if fresh else make(plain_fedavg(sampled))
 

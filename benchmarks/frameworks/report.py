@@ -20,9 +20,9 @@ def markdown(results: Results) -> str:
     """The whole page."""
     lines = [
         f"{CLIENTS} clients, clip {CLIP:g}, {DIMENSION} coordinates, one release, claimed noise multiplier {NOISE:g} "
-        f"unless the name says otherwise, delta {DELTA:g}. Each scene aggregates two cohorts that differ by one crafted "
-        "client; half of the runs choose a threshold, half are counted. `certified` is the larger of clopper-pearson "
-        "(refutes the guarantee) and gdp (refutes the claimed Gaussian mechanism), at 0.999, each with half of alpha. "
+        f"unless the name says otherwise, delta {DELTA:g}. Each scene aggregates two cohorts that differ by one "
+        "crafted client; half of the runs choose a threshold, half are counted. clopper-pearson refutes the guarantee, "
+        "gdp the claimed Gaussian mechanism, both at 0.999, each with half of alpha. "
         f"Python {platform.python_version()}.",
         "",
         "| package | aggregation | scene | runs a side | claimed z | effective z (95 %) | claimed epsilon "

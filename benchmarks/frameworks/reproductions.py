@@ -48,8 +48,8 @@ assert effective < 0.2, effective  # claimed: 1.0
     ),
     Reproduction(
         "Adaptive clipping moves the wrong way",
-        "Andrew et al. (2021) shrink the clip by the fraction of updates below it; Flower passes the fraction above it. "
-        "With every update above the clip it shrinks for ever.",
+        "Andrew et al. (2021) shrink the clip by the fraction of updates below it; Flower passes the fraction above "
+        "it. With every update above the clip it shrinks for ever.",
         _ROUND.format(strategy="DifferentialPrivacyServerSideAdaptiveClipping")
         + """
 dp = DifferentialPrivacyServerSideAdaptiveClipping(FedAvg(), 0.0, 2, initial_clipping_norm=0.1)
@@ -93,7 +93,8 @@ assert one_round() == one_round()
         _ROUND.format(strategy="DifferentialPrivacyServerSideAdaptiveClipping")
         + """
 def one_round():
-    dp = DifferentialPrivacyServerSideAdaptiveClipping(FedAvg(), 1.0, 2, 1.0, clip_norm_lr=1.0, clipped_count_stddev=0.6)
+    settings = {"initial_clipping_norm": 1.0, "clip_norm_lr": 1.0, "clipped_count_stddev": 0.6}
+    dp = DifferentialPrivacyServerSideAdaptiveClipping(FedAvg(), 1.0, 2, **settings)
     dp.clipped_count_stddev = 0.0  # leave the count's own noise out of the picture
     dp.current_arrays = record(0.0)
     out = dp.aggregate_train(1, [reply(10.0, 1), reply(10.0, 1)])[0]["w"].numpy()[0]
@@ -105,8 +106,9 @@ assert np.std([o for o, _ in out]) < 0.75 * claimed
     ),
     Reproduction(
         "The accountant's adjacency is not the mechanism's",
-        "The accounted mode wants add-or-remove-one and a fixed sample size. Without one client another takes its place "
-        "in the sample, so the average moves by up to 2 C / n, twice what is accounted: z is half of the claimed one.",
+        "The accounted mode wants add-or-remove-one and a fixed sample size. Without one client another takes its "
+        "place in the sample, so the average moves by up to 2 C / n, twice what is accounted: z is half of the claimed "
+        "one.",
         """
 clip, n, z = 1.0, 9, 1.0
 with_client, without = [-clip] * (n - 1) + [clip], [-clip] * n  # both samples have num_sampled_clients updates
@@ -117,8 +119,8 @@ assert effective == 0.5
     ),
     Reproduction(
         "LocalDpMod takes epsilon beyond its formula",
-        "sqrt(2 ln(1.25 / delta)) / epsilon is proved for epsilon below 1 (Dwork and Roth 2014, theorem A.1). At epsilon "
-        "20, delta 1e-5 the exact epsilon of that noise is above 25.",
+        "sqrt(2 ln(1.25 / delta)) / epsilon is proved for epsilon below 1 (Dwork and Roth 2014, theorem A.1). At "
+        "epsilon 20, delta 1e-5 the exact epsilon of that noise is above 25.",
         """
 import numpy as np
 from scipy.stats import norm

@@ -65,10 +65,15 @@ def our_attack_table() -> dict[str, tuple[AttackInfo, Attack]]:
             _ours("LiRA, per-example", f"LiRA-{n} online"),
             Lira(shadows=n, variance="per-example"),
         )
+        out[f"ours-lira-online-bayesian-{n}"] = (
+            _ours("LiRA, Bayesian", f"LiRA-{n} online"),
+            Lira(shadows=n, variance="bayesian"),
+        )
         out[f"ours-lira-offline-{n}"] = (
             _ours("LiRA offline, one-sided", f"LiRA-{n} offline"),
             Lira(shadows=n, mode="offline"),
         )
+    out["ours-lira-offline-2"] = _ours("LiRA offline, one-sided", "LiRA-2 offline"), Lira(shadows=2, mode="offline")
     for pairs in (1, 2, 4, 8):
         # k references in the literature's count: every record is outside k of 2k models.
         offline = Rmia(references=2 * pairs, mode="offline")

@@ -16,6 +16,7 @@ from .attacks import attack_rows, compare_families, our_attack_outcomes, peer_at
 from .coverage import CALLS, PEER_CALLS, Comparison, CoverageRow, compare, coverage_rows
 from .exchange import Peers
 from .fixtures import TRUTHS, CoverageFixture, coverage_fixture
+from .orderings import orderings
 from .ours import our_outcomes
 from .planning import PlannedDesign, planned_design
 from .signals import SignalsFixture, signals_fixture
@@ -31,8 +32,8 @@ def run(out: Path) -> int:
     """Measures everything, prints the tables, writes peers.json, peers.md and signals.npz into the folder `out`.
 
     Returns 1 unless ours are valid, certify more than the best valid peer on the Laplace fixture, and attack at least
-    as well as the best peer of each family within the interval. Without the peers' environment a `PrerequisiteError`
-    says how to make it.
+    as well as the best peer of each family within the interval, with the expected orderings. Without the peers'
+    environment a `PrerequisiteError` says how to make it.
     """
     peers = Peers.find()
     out.mkdir(parents=True, exist_ok=True)
@@ -44,7 +45,7 @@ def run(out: Path) -> int:
     texts = [bounds["markdown"], attacks["markdown"], markdown_versions(versions)]
     (out / "peers.md").write_text("\n".join(texts), encoding="utf-8")
     print(f"written: {out / 'peers.json'}, {out / 'peers.md'}")
-    return 0 if bounds["ahead"] and attacks["at_least_equal"] else 1
+    return 0 if bounds["ahead"] and attacks["at_least_equal"] and attacks["orderings_hold"] else 1
 
 
 def run_coverage(peers: Peers, *, seeds: Seeds, most: int | None = None) -> tuple[dict[str, Any], dict[str, str]]:
@@ -91,14 +92,17 @@ def run_attacks(peers: Peers, out: Path, *, seeds: Seeds, fixture: SignalsFixtur
     _step("attacks: ours on the same signals")
     outcomes += our_attack_outcomes(fixture, seeds=seeds.at("attacks"))
     rows = attack_rows(outcomes, fixture.inside[: fixture.targets])
-    comparisons = compare_families(rows)
+    comparisons, ordered = compare_families(rows), orderings(rows)
     cells, compared = tables.attack_cells(rows), tables.comparison_cells(comparisons)
+    expected = tables.ordering_cells(ordered)
     tables.show(f"Attacks, mean over {fixture.targets} targets", tables.ATTACK_COLUMNS, cells)
     tables.show("Ours against the best peer of each family", tables.COMPARISON_COLUMNS, compared)
+    tables.show("Orderings", tables.ORDERING_COLUMNS, expected)
     markdown = "\n".join(
         [
             tables.markdown_table(tables.ATTACK_COLUMNS, cells),
             tables.markdown_table(tables.COMPARISON_COLUMNS, compared),
+            tables.markdown_table(tables.ORDERING_COLUMNS, expected),
         ]
     )
     return {
@@ -109,6 +113,8 @@ def run_attacks(peers: Peers, out: Path, *, seeds: Seeds, fixture: SignalsFixtur
         "training_seconds": trained,
         "rows": [row.to_json() for row in rows],
         "comparisons": [c.to_json() for c in comparisons],
+        "orderings": [o.to_json() for o in ordered],
+        "orderings_hold": bool(ordered) and all(o.holds for o in ordered),
         "at_least_equal": bool(comparisons) and all(c.at_least_equal for c in comparisons),
         "markdown": markdown,
     }

@@ -9,10 +9,13 @@ from ...audit.show import table
 from .attacks import MEASURES, AttackRow, FamilyComparison, Mean
 from .coverage import CoverageRow, Rate
 from .fixtures import TRUTHS
+from .orderings import Ordering
 
 COVERAGE_COLUMNS = ["tool", "call", "planned", "null", "false %", "laplace", "false %", "mean epsilon", "ms", "verdict"]
 ATTACK_COLUMNS = ["family", "tool", "attack", "AUC", "TPR at 1 % FPR", "ms"]
 COMPARISON_COLUMNS = ["family", "best peer", "AUC, ours - peer", "TPR at 1 % FPR, ours - peer", "at least equal"]
+
+ORDERING_COLUMNS = ["expected", "AUC, difference", "TPR at 1 % FPR, difference", "holds"]
 
 
 def coverage_cells(rows: Iterable[CoverageRow]) -> list[list[str]]:
@@ -32,6 +35,14 @@ def comparison_cells(comparisons: Iterable[FamilyComparison]) -> list[list[str]]
     return [
         [c.family, c.peer, *(_signed(c.differences[m]) for m in MEASURES), "yes" if c.at_least_equal else "NO"]
         for c in comparisons
+    ]
+
+
+def ordering_cells(ordered: Iterable[Ordering]) -> list[list[str]]:
+    """Differences with 95 % intervals, positive where the expectation is met."""
+    return [
+        [o.expected.statement, *(_signed(o.differences[m]) for m in MEASURES), "yes" if o.holds else "NO"]
+        for o in ordered
     ]
 
 

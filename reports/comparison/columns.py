@@ -45,7 +45,7 @@ def line_of(run: Context, finding: Finding) -> Line:
 
 
 def spread(values: Iterable[Interval | float]) -> Interval | None:
-    """One value with its own interval, or the mean of several between the smallest and the largest; None without any.
+    """One value with its own interval, or the mean of `n` between the smallest and the largest; None without any.
 
     The spread over seeds is what training varies by; a record-level interval of one run does not contain it.
     """
@@ -54,7 +54,8 @@ def spread(values: Iterable[Interval | float]) -> Interval | None:
     if not numbers:
         return None
     if len(numbers) == 1:
-        return next(v for v in found if v.value is not None)
+        alone = next(v for v in found if v.value is not None)
+        return Interval(value=alone.value, low=alone.low, high=alone.high)
     return Interval(value=fmean(numbers), low=min(numbers), high=max(numbers), n=len(numbers))
 
 

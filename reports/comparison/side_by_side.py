@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..blocks import Block, Cell, Details, Figure, Heading, Mono, Note, Paragraph, Section, Table
-from ..context import Context
 from ..figures.dots import Dot, dots_figure
 from ..model import VERDICTS, Finding, Interval
-from ..numbers import claimed, interval
+from ..numbers import interval, shown
 from ..texts import Texts
 from .columns import Column, Line, Quantity, lines
 
@@ -29,7 +28,7 @@ def runs_section(texts: Texts, made: Sequence[Column]) -> Section:
             run.audit.system.data.name if run.audit.system.data else "–",
             ", ".join(run.audit.access) or "–",
             run.audit.system.leakgauge,
-            run.audit.provenance.finished or "–",
+            (run.audit.provenance.finished or "–")[:10],
             Mono(run.audit.provenance.config_digest[:12]),
         )
         for column in made
@@ -81,11 +80,6 @@ def tpr_at(rate: str) -> Quantity:
     return read
 
 
-def claims_of(run: Context) -> str:
-    """`dp-sgd 3` for every claim of a run."""
-    return ", ".join(f"{c.trainer} {claimed(c.epsilon)}" for c in run.audit.claims) or "–"
-
-
 def _all(made: Sequence[Column]) -> list[Finding]:
     return [finding for column in made for run in column.runs for finding in run.audit.findings]
 
@@ -130,19 +124,22 @@ def _table(texts: Texts, title: str, made: Sequence[Column], found: Sequence[Lin
     for line in found:
         values = [column.spread(line, quantity) for column in made[:MOST_COLUMNS]]
         if any(value is not None for value in values):
-            rows.append((str(line), *(_shown(value) for value in values)))
+            rows.append((str(line), *(_shown(value, down=quantity is certified) for value in values)))
     if not rows:
         return None
     columns = (texts("compare.line"), *(column.name for column in made[:MOST_COLUMNS]))
     return Table(title, columns, tuple(rows), numeric=tuple(range(1, len(columns))))
 
 
-def _shown(value: Interval | None) -> str:
-    if value is None:
+def _shown(value: Interval | None, *, down: bool) -> str:
+    """A value with its interval or spread; certified epsilons are rounded down."""
+    if value is None or value.value is None:
         return "–"
-    return (
-        f"{interval(value)} (n={value.n})" if value.n is not None and value.n > 1 and value.n < 100 else interval(value)
-    )
+    seeds = f" (n={value.n})" if value.n is not None else ""
+    if not down:
+        return interval(value) + seeds
+    ends = "" if value.low is None or value.high is None else f" [{shown(value.low)}, {shown(value.high)}]"
+    return f"{shown(value.value)}{ends}{seeds}"
 
 
 def _figure(texts: Texts, made: Sequence[Column], found: Sequence[Line]) -> list[Block]:

@@ -40,7 +40,13 @@ def dots_figure(dots: list[Dot], quantity: str, alt: str) -> str:
             axes.plot([value], [place], marker=marker, markersize=6, color=colour, markeredgecolor=CARD)
         for position, row in enumerate(rows):
             label = row if len(row) <= LONGEST_LABEL else row[: LONGEST_LABEL - 1] + "…"
-            axes.text(0, position - 0.28, label, transform=axes.get_yaxis_transform(), fontsize=8.5, va="bottom")
+            axes.text(
+                *(0, position - 0.28, label),
+                transform=axes.get_yaxis_transform(),
+                fontsize=8.5,
+                va="bottom",
+                bbox={"facecolor": CARD, "edgecolor": "none", "pad": 1},
+            )
         axes.set_ylim(len(rows) - 0.4, -0.75)
         axes.set_yticks([])
         axes.grid(visible=False, axis="y")

@@ -15,6 +15,7 @@ from .style import CERTIFIED, CLAIMED, FORBIDDEN, INK, MUTED, chart_settings, ne
 
 MOST_POINTS = 240
 LOWEST_RATE = 1e-5
+MARGINS = {"left": 0.19, "right": 0.98, "bottom": 0.14, "top": 0.98}
 
 
 def roc_figure(finding: Finding, words: dict[str, str], alt: str) -> str:
@@ -24,7 +25,7 @@ def roc_figure(finding: Finding, words: dict[str, str], alt: str) -> str:
         raise ValueError(f"finding {finding.rule} has no ROC")
     floor = _floor(roc)
     with chart_settings():
-        figure = new_figure(3.5, 3.3)
+        figure = new_figure(3.5, 3.3, margins=MARGINS)
         axes = figure.add_subplot()
         axes.set_xscale("log")
         axes.set_yscale("log")

@@ -56,11 +56,19 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def new_figure(width: float, height: float) -> Any:
-    """An empty matplotlib figure of this size in inches; call inside `chart_settings()`."""
+def new_figure(width: float, height: float, *, margins: dict[str, float] | None = None) -> Any:
+    """An empty matplotlib figure of this size in inches; call inside `chart_settings()`.
+
+    With `margins` (`left`, `right`, `bottom`, `top`, as fractions) nothing is measured before it is drawn, which takes
+    half as long: for charts of which a page has many.
+    """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    if margins is None:
+        return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(**margins)
+    return figure
 
 
 def chart_settings() -> Any:

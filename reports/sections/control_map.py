@@ -23,7 +23,9 @@ def _table(context: Context, control_map: ControlMap) -> Table:
         matched = dict.fromkeys(f.rule for f in context.audit.findings if row.covers(f.rule))
         places = [texts(f"map.section_{name}") for name in row.sections]
         evidence = ", ".join([*matched, *places]) or texts("map.no_evidence")
-        rows.append((row.reference, row.asks, evidence, texts("map.checked" if row.checked else "map.unchecked")))
+        wording = texts("map.checked", copy=row.compared_with) if row.checked and row.compared_with else None
+        asks = f"{row.asks} “{row.quote}”" if row.quote else row.asks
+        rows.append((row.reference, asks, evidence, wording or texts("map.unchecked")))
     caption = texts("map.caption", title=control_map.title)
     columns = texts.many("map.columns")
     rows.append((texts("map.source"), Link(control_map.url, control_map.url), "", ""))

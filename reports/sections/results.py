@@ -12,6 +12,7 @@ from ..masking import hide
 from ..model import Finding
 from ..numbers import claimed, interval, number, percent, shown
 
+MOST_BARS = 40
 MOST_CURVES = 24
 """A page with more curves than this helps nobody and grows past what a CI artefact viewer opens."""
 
@@ -66,9 +67,13 @@ def _epsilons(context: Context, findings: list[Finding]) -> list[Block]:
         if f.at_confidence is not None
     ]
     words = {key: texts(f"figures.{key}.name") for key in ("claimed", "certified", "ceiling")}
-    described = "; ".join(texts("results.bar_alt", **row.described()) for row in rows)
+    drawn = rows[:MOST_BARS]
+    described = "; ".join(texts("results.bar_alt", **row.described()) for row in drawn)
     alt = texts("results.epsilon_alt", rows=described)
-    return [Figure(epsilon_figure(rows, words, alt), alt, texts("results.epsilon_caption"))]
+    figure = Figure(epsilon_figure(drawn, words, alt), alt, texts("results.epsilon_caption"))
+    if len(rows) == len(drawn):
+        return [figure]
+    return [figure, Paragraph(texts("results.bars_more", shown=str(len(drawn)), total=str(len(rows))))]
 
 
 def _bounds(context: Context, findings: list[Finding]) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..blocks import Block, Bullets, Cell, Heading, Mono, Note, Paragraph, Section, Table
 from ..context import Context, Headline
-from ..headline import figures_sentence, opening
+from ..headline import one_line
 from ..model import VERDICTS, Finding
 from ..numbers import claimed, percent, shown
 
@@ -12,9 +12,7 @@ from ..numbers import claimed, percent, shown
 def build(context: Context) -> Section:
     """Sentences for the trainers that did not decide the verdict, warnings, next steps, and the table of findings."""
     texts, headlines = context.texts, context.headlines()
-    blocks: list[Block] = [
-        Paragraph(f"{opening(context, other)} {figures_sentence(context, other)}") for other in headlines[1:]
-    ]
+    blocks: list[Block] = [Paragraph(one_line(context, other)) for other in headlines[1:]]
     blocks += [Note(_near_miss(context, h), "warning") for h in headlines if h.above_claim_but_not_judged]
     steps = dict.fromkeys(step for h in headlines for step in texts.many(f"verdict.{h.verdict}.next"))
     steps = dict.fromkeys([*steps, *_reason_steps(context)])
@@ -70,6 +68,7 @@ def _table(context: Context) -> Table:
         (
             Mono(finding.rule),
             context.trainer_name(finding.trainer),
+            finding.attack or "–",
             context.badge(finding.verdict),
             why(context, finding),
         )

@@ -18,12 +18,13 @@ from leakgauge.attacks.membership import (
     PopulationAttack,
     ShadowClassifier,
 )
-from leakgauge.attacks.membership.meta import BASES, opponents_of
+from leakgauge.attacks.membership.meta import BASES
 from leakgauge.attacks.membership.signals import SMALLEST
 from leakgauge.attacks.membership.views import averaged, view_logits
 from leakgauge.audit.errors import ConfigError, IncompatibleError
 from leakgauge.audit.metrics import auc
 from leakgauge.audit.registry import ATTACKS
+from leakgauge.audit.restaging import opponents_of
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Answers, Evidence
 

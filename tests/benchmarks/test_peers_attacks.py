@@ -15,6 +15,7 @@ from leakgauge.audit.signals_file import read_signals
 from leakgauge.benchmarks.peers import suite, tables
 from leakgauge.benchmarks.peers.attacks import (
     DEFAULTS,
+    AttackRow,
     Mean,
     attack_rows,
     compare_families,
@@ -24,6 +25,7 @@ from leakgauge.benchmarks.peers.attacks import (
 )
 from leakgauge.benchmarks.peers.coverage import OUR_CALLS, CallInfo
 from leakgauge.benchmarks.peers.exchange import Peers
+from leakgauge.benchmarks.peers.orderings import EXPECTED, Ordering, orderings
 from leakgauge.benchmarks.peers.outcome import AttackOutcome
 from leakgauge.benchmarks.peers.planning import PlannedDesign
 from leakgauge.benchmarks.peers.signals import SignalsFixture, signals_fixture
@@ -202,6 +204,8 @@ def test_the_suite_runs_end_to_end_with_stub_peers(tmp_path, monkeypatch, fixtur
     monkeypatch.setattr(suite, "signals_fixture", lambda seeds: fixture)
     monkeypatch.setattr(suite, "planned_design", lambda seeds: PlannedDesign(700, 0.9, 0.95))
     monkeypatch.setattr(CallInfo, "trials_on", lambda self, name: 200 if self.tool == "LeakGauge" else 3)
+    # Two targets are too few to establish an ordering; `test_orderings_...` tries the rule itself.
+    monkeypatch.setattr(Ordering, "holds", property(lambda self: True))
     out = tmp_path / "out"
     # The stub's attacks score by position, no better than chance, and its bounds claim nothing: ours are ahead.
     assert suite.run(out) == 0
@@ -219,11 +223,34 @@ def test_the_suite_runs_end_to_end_with_stub_peers(tmp_path, monkeypatch, fixtur
         "standard_error": pytest.approx(np.sqrt(2) / 3 / np.sqrt(3)),
     }
     assert document["attacks"]["at_least_equal"]
+    assert len(document["attacks"]["orderings"]) == len(EXPECTED)
     assert len(document["attacks"]["comparisons"]) == len(DEFAULTS)
     assert read_signals(out / "signals.npz")[0].shadows.shape == (32, 260, 5)
     text = (out / "peers.md").read_text()
     assert "| LeakGauge | one-run, guesses planned | guesses | 200 |" in text
     assert "Versions: stub 1" in text
+
+
+def test_orderings_need_the_auc_beyond_its_interval_and_the_tpr_on_average():
+    names = {**peer_attack_table(), **{name: info for name, (info, _) in our_attack_table().items()}}
+    assert {e.better for e in EXPECTED} | {e.worse for e in EXPECTED} <= set(names)
+    expected = next(e for e in EXPECTED if e.better == "ours-lira-online-bayesian-4")
+
+    def row(name, auc, tpr):
+        return AttackRow(name, names[name], {"auc": np.array(auc), "tpr_at_1%_fpr": np.array(tpr)}, 0.1)
+
+    worse = row(expected.worse, [0.6, 0.61, 0.62, 0.6], [0.1, 0.1, 0.1, 0.1])
+    cases = {
+        (0.7, 0.7, 0.71, 0.7): True,  # clearly ahead
+        (0.5, 0.7, 0.71, 0.7): False,  # ahead on average only
+    }
+    for auc, holds in cases.items():
+        for tpr, higher in (((0.1, 0.12, 0.1, 0.1), True), ((0.1, 0.08, 0.1, 0.1), False)):
+            (found,) = orderings([row(expected.better, auc, tpr), worse])
+            assert found.holds == (holds and higher)
+            assert found.to_json()["statement"] == expected.statement
+    broken = AttackRow(expected.better, names[expected.better], {}, 0.1, "error")
+    assert orderings([broken, worse]) == []
 
 
 def test_the_suite_fails_when_a_peer_is_ahead(tmp_path, monkeypatch, fixture):

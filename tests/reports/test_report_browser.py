@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from leakgauge.reports.comparison import render_comparison
 from leakgauge.reports.render import render
 
 LONG = "x" * 90
@@ -27,10 +28,12 @@ def pages(builder: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
         "revealed": render(audit, folder / "revealed", ("html",), reveal=True),
         "chinese": render(audit, folder / "chinese", ("html",), language="zh"),
     }
+    other = {**builder.sample(plain=True), "name": LONG}
+    made["comparison"] = render_comparison([audit, builder.sample(plain=True), other], folder / "comparison.html")
     return {name: paths[0] for name, paths in made.items()}
 
 
-@pytest.mark.parametrize("name", ["shared", "revealed", "chinese"])
+@pytest.mark.parametrize("name", ["shared", "revealed", "chinese", "comparison"])
 def test_the_page_asks_nobody_and_fits_every_width(browser: Any, pages: dict[str, Path], name: str) -> None:
     for width, dark in CASES:
         visit = browser.open(pages[name], width=width, dark=dark)
@@ -39,7 +42,7 @@ def test_the_page_asks_nobody_and_fits_every_width(browser: Any, pages: dict[str
         assert asked == [pages[name].as_uri()]
         assert browser.evaluate("document.documentElement.scrollWidth") == width
         # Everything is laid out: the last section is there and has a height.
-        assert browser.evaluate("document.getElementById('attestation').offsetHeight") > 100
+        assert browser.evaluate("document.querySelector('main').lastElementChild.offsetHeight") > 100
         assert browser.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") is dark
         broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
         assert browser.evaluate(broken) == 0
@@ -71,7 +74,9 @@ def test_axe_finds_nothing_serious(browser: Any, pages: dict[str, Path], axe: st
     bad = tmp_path / "bad.html"
     bad.write_text("<html><body><img src=''><p style='color:#ccc;background:#fff'>pale</p></body></html>")
     assert grave(bad, 360, dark=False)
-    for name, (width, dark) in [*(("revealed", case) for case in CASES), ("chinese", CASES[1])]:
+    # Each width and each colour scheme, on pages that differ.
+    for name, case in (("revealed", 0), ("chinese", 1), ("comparison", 2), ("revealed", 3)):
+        width, dark = CASES[case]
         assert grave(pages[name], width, dark) == [], (name, width, dark)
 
 

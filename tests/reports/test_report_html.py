@@ -79,7 +79,7 @@ def test_bytes_do_not_depend_on_the_process(builder: Any, tmp_path: Path) -> Non
     code = (
         "import json, sys; from pathlib import Path; from leakgauge.reports.render import render;"
         f"render(json.loads(Path({str(path)!r}).read_text()), Path(sys.argv[1]));"
-        "assert 'torch' not in sys.modules and 'opacus' not in sys.modules"
+        "assert not {'torch', 'opacus', 'transformers', 'pandas', 'sklearn'} & set(sys.modules)"
     )
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=True, env={"PYTHONHASHSEED": "1"})
@@ -170,7 +170,10 @@ def test_personal_evidence_is_hidden_unless_revealed(audit: dict[str, Any], tmp_
 def test_many_findings_stay_small(audit: dict[str, Any], tmp_path: Path) -> None:
     template = audit["findings"][1]
     audit["findings"] += [{**template, "attack": f"attack-{index}"} for index in range(150)]
+    started = time.process_time()
     text = html(audit, tmp_path)
+    # Processor time: the contract's 5 s hold however busy the machine is.
+    assert time.process_time() - started < 5
     assert len(text.encode()) < 3_000_000
     assert "attack-149" in text
     assert text.count("Log-log ROC") == 24
@@ -227,6 +230,26 @@ def test_conditional_bounds_never_reach_the_headline(builder: Any, tmp_path: Pat
     audit["findings"].append(group)
     head = html(audit, tmp_path).split("<main", 1)[0]
     assert "9.87" not in head
+
+
+def test_the_headline_is_about_the_point_that_decided(builder: Any, tmp_path: Path) -> None:
+    """A claim may amount to another epsilon for one attack, and cover another not at all."""
+    audit = without_curves(builder.sample(plain=True))
+    covered = audit["findings"][2]
+    outside = json.loads(json.dumps(covered))
+    outside.update(verdict="no-claim", claim=None, judged=None, attack="server", reason="observer-not-covered")
+    outside["bound"]["epsilon"] = 4.4
+    audit["findings"] = [covered, outside]
+    text = re.sub(r"\s+", " ", html(audit, tmp_path).split("<main", 1)[0])
+    assert "4.4" not in text
+    assert "Nothing found contradicts the promise of dp-sgd" in text
+    assert "1 concern attackers who see more than the promise covers" in text
+    weaker = json.loads(json.dumps(covered))
+    weaker.update(verdict="underpowered", attack="single", claim={"epsilon": 8.6, "delta": 1e-6})
+    audit["findings"].append(weaker)
+    audit["verdict"] = "underpowered"
+    text = html(audit, tmp_path).split("<main", 1)[0]
+    assert "for the attack single its claim amounts to epsilon 8.6 at delta 1e-6" in text.lower()
 
 
 def test_unknown_format_or_language_is_refused(audit: dict[str, Any], tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def planted(builder: Any) -> tuple[dict[str, Any], list[str]]:
         secrets.append(own)
         finding["evidence"] = {
             **finding["evidence"],
-            "records": [f"{own}-id"],
+            "records": [*finding["evidence"].get("records", []), f"{own}-id"],
             "nested": {"text": own, "deep": [{"anything": own}]},
             "free": own,
             "prompt": own,

@@ -72,7 +72,7 @@ def test_single_resumes(trainer, kill: int, images: Rows, jobs: list[Job], tmp_p
 @pytest.mark.parametrize("kill", [2, 8, 30])
 def test_stack_resumes(trainer, kill: int, images: Rows, jobs: list[Job], tmp_path: Path, monkeypatch) -> None:
     # Two chunks, so that a kill can fall into the second.
-    monkeypatch.setattr(stacked, "_chunk_size", lambda *_: 3)
+    monkeypatch.setattr(stacked, "chunk_size", lambda *_, **__: 3)
     whole = trainer.fit_many(images, jobs, device="cpu")
     with monkeypatch.context() as patch:
         kill_after(patch, kill)

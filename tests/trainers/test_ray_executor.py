@@ -18,6 +18,8 @@ from leakgauge.audit.execution import Block, LogProbabilities, Work
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Job, Rows, silent
 from leakgauge.trainers.executors import LocalExecutor, RayExecutor
+from leakgauge.trainers.executors.board import Board
+from leakgauge.trainers.executors.cluster import Outcome
 
 ray = pytest.importorskip("ray", reason="needs the extra leakgauge[ray]")
 HERE = Path(__file__).parent
@@ -197,3 +199,37 @@ def test_an_audit_of_64_shadows_that_loses_a_node_is_the_same_audit(cluster: Any
     timed(tmp_path / "audit.toml", remote, "ray")
     assert len(lines(log)) == len(begun)
     assert comparable(remote) == comparable(local)
+
+
+class Losing:
+    """Tasks of which the first `losses` are lost for good."""
+
+    def __init__(self, losses: int) -> None:
+        self.ray, self.losses, self.sent = ray, losses, list[int]()
+
+    def submit(self, position: int) -> None:
+        self.sent.append(position)
+
+    def fetch(self, position: int) -> Outcome:
+        if self.losses:
+            self.losses -= 1
+            raise ray.exceptions.WorkerCrashedError
+        return Outcome(None, ("a line",), {})
+
+
+@pytest.mark.parametrize("losses", [0, 1, 2])
+def test_a_block_that_ray_gave_up_is_sent_again_once(tmp_path: Path, losses: int) -> None:
+    said, done = list[str](), list[int]()
+    board = Board(blocks_of(tmp_path, (1, 1)), done.append, silent)
+    tasks: Any = Losing(losses)
+    executor = RayExecutor(say=said.append)
+    assert board.take() == 0
+    for _ in range(min(losses + 1, 2)):
+        executor._conclude(tasks, board, 0)
+    assert len([line for line in said if "sent again" in line]) == min(losses, 1)
+    if losses < 2:
+        assert (done, tasks.sent) == ([0], [0] * losses)
+    else:
+        assert (done, tasks.sent) == ([], [0])
+        with pytest.raises(RuntimeError, match="2 times on the same models"):
+            board.raise_first()

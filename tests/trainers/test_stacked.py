@@ -13,6 +13,7 @@ from leakgauge.audit.types import Job, Rows, Trained
 from leakgauge.trainers import stacked
 from leakgauge.trainers.dpsgd import DpSgd
 from leakgauge.trainers.sgd import Sgd
+from leakgauge.trainers.stacked import memory
 
 TOLERANCE = 1e-10  # the promise is 1e-5
 
@@ -92,7 +93,7 @@ def test_early_stopping(model: str, images: Rows, jobs: list[Job]) -> None:
 def test_chunks_do_not_matter(images: Rows, jobs: list[Job], monkeypatch) -> None:
     trainer = DpSgd(**PRIVATE)
     whole = trainer.fit_many(images, jobs, device="cpu")
-    monkeypatch.setitem(stacked.BYTES, "cpu", 1)
+    monkeypatch.setitem(memory.BYTES, "cpu", 1)
     reports: list[tuple[int, int]] = []
     cut = trainer.fit_many(images, jobs, device="cpu", progress=lambda done, total: reports.append((done, total)))
     assert max(distance(a, b) for a, b in zip(whole, cut, strict=True)) < TOLERANCE
@@ -207,8 +208,7 @@ def test_engines_are_the_ones_meant(architectures: str, images: Rows) -> None:
     for name, engine in meant.items():
         module = build_model(ModelSpec(name), (2, 6, 6), 4, seeds=Seeds(1))
         assert type(stacked._engine([module], features, private=False)).__name__ == engine, name
-        private = "LayerEngine" if name == "cnn" or name.endswith("tied") else engine
-        assert type(stacked._engine([module], features, private=True)).__name__ == private, name
+        assert type(stacked._engine([module], features, private=True)).__name__ == engine, name
 
 
 def test_learns(images: Rows, jobs: list[Job]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from .spec import DataSpec
 from .table import UNLABELLED, Images, Table, Texts, position_ids, tabular
 
+CROP = 32
 DIGIT_MAXIMUM = 16.0
 """Digits count ink in 4x4 blocks, so that 16 is the largest value possible."""
 
@@ -25,6 +26,33 @@ def digits(_spec: DataSpec) -> Table:
         bunch.target.astype(np.int64),
         tuple(str(i) for i in range(10)),
         position_ids(len(pixels)),
+    )
+
+
+def photos(_spec: DataSpec) -> Table:
+    """520 colour crops of 32x32 of two photographs (a temple and a flower, by scikit-learn), ten classes.
+
+    Real images for reconstruction, not a classification task: the class is the photograph and which fifth of it the
+    crop lies in. Crops do not overlap; the group of a crop is its photograph.
+    """
+    from sklearn.datasets import load_sample_images
+
+    crops, labels, groups = [], [], []
+    for number, picture in enumerate(load_sample_images().images):
+        rows, columns = picture.shape[0] // CROP, picture.shape[1] // CROP
+        for row in range(rows):
+            for column in range(columns):
+                crops.append(picture[row * CROP : (row + 1) * CROP, column * CROP : (column + 1) * CROP])
+                labels.append(5 * number + 5 * column // columns)
+                groups.append(f"photo-{number}")
+    pixels = np.moveaxis(np.stack(crops), 3, 1)
+    return Table(
+        "photos",
+        Images(pixels, 255.0),
+        np.array(labels, np.int64),
+        tuple(str(i) for i in range(10)),
+        position_ids(len(pixels)),
+        groups=tuple(groups),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,7 @@ def _encode_tabular(table: Table, content: Tabular, population: BoolArray, spec:
         features = np.hstack([block.values for block in blocks]).astype(np.float32)
     check_finite(features, names, table.records, table.name)
     private = spec.preprocessing_fit == "all" and not bool(population.all())
-    return Encoded(_rows(table, features), private, tuple(warnings), names)
+    return Encoded(replace(_rows(table, features), columns=names), private, tuple(warnings), names)
 
 
 def _scaled_numbers(content: Tabular, fit: BoolArray) -> _Block:

@@ -83,9 +83,9 @@ class RayExecutor:
             board.fail(position, Failure.of(error.cause or error).error())
         except tasks.ray.exceptions.RayError as error:
             why = " ".join(str(error).split())[:200]
-            self._say(f"  block {position + 1} was lost and is sent again: {type(error).__name__}")
             board.lose(position, f"Ray lost a block ({type(error).__name__}: {why})")
             if board.take() is not None:
+                self._say(f"  block {position + 1} was lost and is sent again ({type(error).__name__})")
                 tasks.submit(position)
         else:
             for line in outcome.said:

@@ -68,7 +68,11 @@ class LocalExecutor:
         if board.closed.wait(self._patience):
             return
         while board.waiting:
-            helper = Helper()
+            try:
+                helper = Helper()
+            except OSError as error:
+                self._say(f"  trained in one process, no other can be started ({error})")
+                return
             helpers.append(helper)
             try:
                 if not self._ready(helper, work, board):

@@ -93,7 +93,8 @@ class Guests(Protocol):
 
 @dataclass(slots=True)
 class Federation:
-    """One training in progress: the global model and everything the rounds need."""
+    """One training in progress: the global model and everything the rounds need. `round_sum` and `with_noise` are the
+    mechanism; a broken variant under test replaces one of them."""
 
     trainer: LocalTrainer
     schedule: Schedule
@@ -178,7 +179,7 @@ class Federation:
         self, number: int, asked: NDArray[np.int64], clients: NDArray[np.int64], canaries: NDArray[np.int64]
     ) -> None:
         """A round that is not skipped: collect, add up, and move the model."""
-        summing = self._round_sum(number, asked, len(clients) + len(canaries))
+        summing = self.round_sum(number, asked, len(clients) + len(canaries))
         by_examples, examples = self.schedule.weighting == "examples", 0
         held: list[Buffers] = []
         for part in self.trainer.updates(self.weights(), self.buffers, clients, seeds=self.seeds, round_number=number):
@@ -200,7 +201,8 @@ class Federation:
         if held and not self.trainer.freeze_buffers:
             self.buffers = mean_buffers(held)
 
-    def _round_sum(self, number: int, asked: NDArray[np.int64], answered: int) -> RoundSum:
+    def round_sum(self, number: int, asked: NDArray[np.int64], answered: int) -> RoundSum:
+        """The empty sum of a round, into which clients and canaries hand their updates."""
         dimension, private = len(self.state.weights), self.protection
         masks = None
         if self.schedule.masked and private is not None:
@@ -225,12 +227,18 @@ class Federation:
         """The clip, or 1 without one: what canaries and projections are measured in."""
         return 1.0 if math.isinf(self.clip) else self.clip
 
+    def with_noise(self, number: int, total: Floats) -> Floats:
+        """The sum with the server's noise on it."""
+        private = self.protection
+        if private is None:
+            return total
+        how = Aggregation(1.0, self.clip, private.update_noise, private.law)
+        return aggregate(total, how, seeds=round_seeds(self.seeds, number))
+
     def _mean(self, number: int, total: Floats, within: float) -> Floats:
         private, here = self.protection, round_seeds(self.seeds, number)
         cohort = self.schedule.expected_cohort
-        released = total
-        if private is not None:
-            released = aggregate(total, Aggregation(1.0, self.clip, private.update_noise, private.law), seeds=here)
+        released = self.with_noise(number, total)
         for observer in self.observers:
             observer.released(number, released, self._unit)
         if private is not None and private.adaptive is not None:

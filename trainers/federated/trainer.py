@@ -16,13 +16,14 @@ from ..models import ModelSpec
 from ..persistence import load_trained, plain_spec, save_trained
 from .canaries import KINDS, check_kind
 from .claims import calibrated
+from .layout import Flat
 from .local import Algorithm, LocalPlan
 from .partition import PartitionKind, PartitionSpec
 from .protection import AdaptiveClip, Protection, View, check_view
 from .recipe import FederatedRecipe
 from .rounds import Weighting
-from .server import Law
-from .training import fit_canaries, fit_federated
+from .server import Floats, Law
+from .training import client_update, fit_canaries, fit_federated
 from .views import load_transcript, save_transcript
 
 
@@ -64,6 +65,10 @@ class Clients:
     def hosts(self) -> tuple[str, ...]:
         """As in `CanaryHost`."""
         return KINDS
+
+    def client_update(self, model: Any, rows: Rows, weights: Flat, *, seeds: Seeds, device: str) -> Floats:
+        """What a client with `rows` sends from the global `weights` (dimension,), as the server sees it arrive."""
+        return client_update(self.recipe(), model, rows, weights, seeds=seeds, device=device)
 
     def load(self, folder: Path, data: Rows, *, device: str) -> Trained:
         """As in `Trainer`; the transcript is memory-mapped."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,11 +21,13 @@ from ..tensors import feature_tensor, fit_quality, label_tensor
 from .canaries import STRENGTH, CanaryClients, Projections, check_kind, directions, public_facts
 from .cohort import draw_cohort, draw_survivors
 from .layout import Flat, dimension, read_buffers, read_parameters, write_buffers, write_parameters
+from .local import local_update
 from .partition import Partition, partition_rows
 from .protection import View
 from .recipe import FederatedRecipe, identity
 from .rounds import Federation, Observer, Schedule
-from .server import ServerState
+from .sending import RoundSum
+from .server import Floats, ServerState
 from .stack import LocalTrainer
 from .views import ViewRecorder
 
@@ -78,8 +81,12 @@ def fit_canaries(
     seeds: Seeds,
     device: str,
     progress: Progress = silent,
+    federation: type[Federation] = Federation,
 ) -> Witnessed:
-    """Train on `data.take(rows)` and the canaries whose coin is true; what the view of `canaries` shows of them."""
+    """Train on `data.take(rows)` and the canaries whose coin is true; what the view of `canaries` shows of them.
+
+    `federation` replaces the mechanism, for broken variants; the claim stays the recipe's.
+    """
     check_kind(canaries)
     view, count = cast("View", canaries.view), len(canaries.inside)
     present = len(partition_rows(data, recipe.partition).clients)
@@ -99,18 +106,40 @@ def fit_canaries(
     strength = float(canaries.parameters.get("strength", STRENGTH))
     guests = CanaryClients(drawn, canaries.inside, strength, law, adaptive)
     observer = Projections(view, guests, schedule)
-    federation = _federation(watched, schedule, local, seeds, [observer])
-    federation.guests = guests
-    federation.run(progress=progress)
-    metrics = _metrics(federation, local, rows)
+    run = _federation(watched, schedule, local, seeds, [observer], federation)
+    run.guests = guests
+    run.run(progress=progress)
+    metrics = _metrics(run, local, rows)
     return Witnessed(observer.transcript(), claim, public_facts(watched.protection, schedule, view, count), metrics)
+
+
+def client_update(
+    recipe: FederatedRecipe, model: nn.Module, rows: Rows, weights: Flat, *, seeds: Seeds, device: str
+) -> Floats:
+    """What one client with `rows` sends from the global `weights`: trained, clipped and noised, (dimension,)."""
+    import copy
+
+    import torch
+
+    dtype = getattr(torch, recipe.dtype)
+    update = local_update(
+        copy.deepcopy(model).to(device, dtype),
+        np.asarray(weights),
+        feature_tensor(rows.features, dtype=dtype, device=device),
+        label_tensor(rows.labels, device=device),
+        recipe.local,
+        seeds=seeds,
+        freeze_buffers=recipe.buffers == "freeze",
+    )
+    clip = math.inf if recipe.protection is None else recipe.protection.clip
+    sending = RoundSum(0, len(update.delta), recipe.protection, clip, seeds, 1)
+    sent: Floats = sending.add(["client"], update.delta[None])[0]
+    return sent
 
 
 def natural_updates(recipe: FederatedRecipe, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str) -> Flat:
     """Updates (updates, dimension) of a few unprotected rounds on rows outside `rows`, or on `rows` where fewer than
     ten per client remain: the strongest attacker knows all clients but the canaries."""
-    from dataclasses import replace
-
     outside = ~rows
     chosen = outside if outside.sum() >= 10 * len(partition_rows(data, recipe.partition).clients) else rows
     plain = replace(recipe, protection=None, buffers="average", rounds=NATURAL_ROUNDS, view="final-model")
@@ -175,10 +204,15 @@ def _recorder(
 
 
 def _federation(
-    recipe: FederatedRecipe, schedule: Schedule, local: LocalTrainer, seeds: Seeds, observers: list[Observer]
+    recipe: FederatedRecipe,
+    schedule: Schedule,
+    local: LocalTrainer,
+    seeds: Seeds,
+    observers: list[Observer],
+    kind: type[Federation] = Federation,
 ) -> Federation:
     start = ServerState.start(read_parameters(local.module))
-    return Federation(local, schedule, recipe.protection, seeds, start, read_buffers(local.module), observers)
+    return kind(local, schedule, recipe.protection, seeds, start, read_buffers(local.module), observers)
 
 
 def _finished(federation: Federation) -> nn.Module:

@@ -74,7 +74,7 @@ class InProcessGrid(Grid):
         """The replies to these messages; each is given out once."""
         return [self._waiting.pop(i) for i in message_ids if i in self._waiting]
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:  # noqa: ARG002
         """Deliver and collect; `timeout` has nothing to wait for."""
         return self.pull_messages(self.push_messages(messages))
 

@@ -21,13 +21,10 @@ from .engine import Engine
 from .functional import functional_engine
 from .layers import layer_engine
 from .loop import Stack
+from .memory import chunk_size
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-BYTES = {"cpu": 24 << 20, "cuda": 4 << 30}
-"""Working memory of one chunk of models. On the CPU this is about the last-level cache: larger stacks are slower."""
-
 
 def fit_stack(
     recipe: Recipe,
@@ -37,12 +34,13 @@ def fit_stack(
     device: str,
     checkpoint: Path | None = None,
     progress: Progress = silent,
+    memory: int | None = None,
 ) -> list[Fitted]:
     """One model per job, each as `fit_single` makes it, to rounding.
 
     Hand-batched layers where the architecture allows, `torch.func` where it does not, one after another for the rest
-    (buffers, random numbers in a module that is not sequential). Models are cut into chunks of bounded memory; the cut
-    depends on the recipe, the data's shape, the number of jobs and the kind of device only.
+    (buffers, random numbers in a module that is not sequential). Models are cut into chunks of `memory` bytes (None:
+    see `memory.BYTES`); the cut depends on the recipe, the data's shape, the number of jobs and the machine only.
     """
     import torch
 
@@ -60,11 +58,12 @@ def fit_stack(
     private = recipe.protection is not None
     if private:
         require_private(modules[0])
-    if _engine(modules[:1], features, private=private) is None:
+    first = _engine(modules[:1], features, private=private)
+    if first is None:
         return _one_by_one(recipe, data, jobs, device, checkpoint, progress)
     courses = [course(recipe, job.inside, seeds=job.seeds) for job in jobs]
     total, done = sum(c.steps for c in courses), 0
-    size = _chunk_size(recipe, modules[0], features, device)
+    size = chunk_size(recipe, first, device=device, budget=memory)
     fitted: list[Fitted] = []
     for number, part in enumerate(np.array_split(np.arange(len(jobs)), -(-len(jobs) // size))):
         chunk = slice(int(part[0]), int(part[-1]) + 1)
@@ -113,39 +112,3 @@ def _one_by_one(
         fitted.append(fit_single(recipe, data, job.inside, seeds=job.seeds, device=device, checkpoint=folder))
         progress(number + 1, len(jobs))
     return fitted
-
-
-def _chunk_size(recipe: Recipe, module: nn.Module, features: Tensor, device: str) -> int:
-    """How many models fit the working memory, by parameters and by what one example leaves in each layer."""
-    parameters = sum(p.numel() for p in module.parameters())
-    per_example = _activations(module, features[:1])
-    if recipe.protection is not None and layer_engine([module], features) is None:
-        per_example += 2 * parameters
-    values = 4 * parameters + recipe.batch_size * per_example
-    budget = BYTES["cuda" if device.startswith("cuda") else "cpu"]
-    return max(1, budget // (values * next(module.parameters()).element_size()))
-
-
-def _activations(module: nn.Module, example: Tensor) -> int:
-    """Numbers held per example in a forward and backward pass: inputs, outputs, their gradients, patches."""
-    import torch
-    from torch import nn
-
-    held = 0
-
-    def count(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal held
-        held += 2 * output.numel()
-        if isinstance(layer, nn.Conv2d):
-            held += 2 * output[0, 0].numel() * layer.weight[0].numel()
-
-    leaves = [m for m in module.modules() if not list(m.children())]
-    hooks = [leaf.register_forward_hook(count) for leaf in leaves]
-    was_training = module.training
-    module.eval()
-    with torch.no_grad():
-        module(example)
-    module.train(was_training)
-    for hook in hooks:
-        hook.remove()
-    return held + example.numel()

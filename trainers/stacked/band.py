@@ -33,8 +33,9 @@ class Band:
     """The band matrix (outputs of a row, kernel rows * width * channels) of a convolution, and gradients back.
 
     `expand` says which weight each entry is, `inside` whether it is one at all and not 0; `fold` (output columns,
-    weights) at which entries each weight appears, `seen` whether that column sees it. Shapes are (channels, height,
-    width).
+    weights) at which entries each weight appears, `seen` whether that column sees it. `patches` (positions, taps) are
+    the numbers of the input under the kernel, `real` is 0 for those outside the image; `twice` (pairs) is 1 for a
+    position paired with itself and 2 for others, in the order of `pairs_of`. Shapes are (channels, height, width).
     """
 
     output_shape: tuple[int, int, int]
@@ -45,6 +46,21 @@ class Band:
     inside: Tensor
     fold: Tensor
     seen: Tensor
+    patches: Tensor
+    real: Tensor
+    twice: Tensor
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of output positions, those of a position with itself included."""
+        return len(self.twice)
+
+    @property
+    def few_positions(self) -> bool:
+        """Whether norms of examples' gradients are cheaper from pairs of positions than from the gradients, which would
+        be written and read besides."""
+        outputs, taps = self.output_shape[0], self.patches.shape[1]
+        return self.pairs * (outputs + taps) <= 4 * len(self.patches) * outputs * taps
 
     def matrix(self, weight: Tensor, out: Tensor) -> Tensor:
         """Band matrices (models, *shape) on the memory `out`."""
@@ -80,6 +96,8 @@ def band_of(layer: nn.Conv2d, input_shape: tuple[int, int, int], device: str) ->
     expand, filled = np.zeros(shape[0] * shape[1], np.int64), np.zeros(shape[0] * shape[1], np.bool_)
     expand[fold[seen]] = np.broadcast_to(np.arange(fold.shape[1]), fold.shape)[seen]
     filled[fold[seen]] = True
+    patches, real = _patches(rows, columns, rows_inside, inside, channels, width)
+    first, second = pairs_of(len(patches))
     return Band(
         (layer.out_channels, len(rows), len(columns)),
         fold.shape[1],
@@ -92,7 +110,28 @@ def band_of(layer: nn.Conv2d, input_shape: tuple[int, int, int], device: str) ->
         torch.from_numpy(filled).to(device, layer.weight.dtype),
         torch.from_numpy(fold.flatten()).to(device),
         torch.from_numpy(seen.copy()).to(device, layer.weight.dtype),
+        torch.from_numpy(patches).to(device),
+        torch.from_numpy(real).to(device, layer.weight.dtype),
+        torch.from_numpy(np.where(first == second, 1.0, 2.0)).to(device, layer.weight.dtype),
     )
+
+
+def pairs_of(positions: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first and second member of every unordered pair of positions, by distance: (0, 0), (1, 1), ..., (0, 1), ..."""
+    first = np.concatenate([np.arange(positions - apart) for apart in range(positions)])
+    second = np.concatenate([np.arange(apart, positions) for apart in range(positions)])
+    return first, second
+
+
+def _patches(
+    rows: np.ndarray, columns: np.ndarray, rows_inside: np.ndarray, inside: np.ndarray, channels: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in a rows-first image (output positions, taps), and which of them are in it (others are 0)."""
+    shape = (len(rows), len(columns), rows.shape[1], columns.shape[1], channels)
+    seen = np.broadcast_to(rows_inside[:, None, :, None, None] & inside[None, :, None, :, None], shape)
+    cells = (rows[:, None, :, None, None] * width + columns[None, :, None, :, None]) * channels + np.arange(channels)
+    places = shape[0] * shape[1]
+    return np.where(seen, cells, 0).reshape(places, -1), seen.reshape(places, -1).copy()
 
 
 def _entries(columns: np.ndarray, layer: nn.Conv2d, channels: int, width: int) -> np.ndarray:

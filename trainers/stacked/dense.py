@@ -2,66 +2,55 @@
 
 Activations are held features-first, (models, features, width): one batched matrix product does a layer, one its
 gradient, and the norm of an example's gradient of a linear layer is |a| |g| (Goodfellow 2015, arXiv 1510.01799).
-Nothing large is allocated in a step: fresh memory costs more than the arithmetic on it. Products are written to
-contiguous memory: into anything else, torch multiplies one model after another.
+For a convolution it follows from the products of inputs and of output gradients of all pairs of positions (Bu, Mao, Xu
+2022, arXiv 2205.10683). Nothing large is allocated in a step: fresh memory costs more than the arithmetic on it.
+Products are written to contiguous memory: into anything else, torch multiplies one model after another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from .band import Band, band_of
+from .band import Band, pairs_of
+from .chain import Layer, layers_of
 from .engine import StackedBatch, add_scaled, clip_factor, stack_parameters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """A layer with parameters; `dropout` follows its ReLU. With `band` it is a convolution, whose outputs are held
-    channels-first when `flattened`, that is before a linear layer, and channels-last otherwise."""
-
-    outputs: int
-    band: Band | None = None
-    dropout: float = 0.0
-    flattened: bool = False
-
-    def rows_first(self, value: Tensor) -> Tensor:
-        """Outputs (models, outputs, width) of a convolution as a view (models, rows, columns, channels, width)."""
-        assert self.band is not None
-        channels, rows, columns = self.band.output_shape
-        if self.flattened:
-            return value.view(len(value), channels, rows, columns, -1).permute(0, 2, 3, 1, 4)
-        return value.view(len(value), rows, columns, channels, -1)
+PREPARED_BYTES = 64 << 20
+"""Largest table of the data's inner products kept for clipping a first convolution."""
 
 
 def dense_engine(modules: Sequence[nn.Module], features: Tensor, *, private: bool) -> DenseEngine | None:
-    """An engine over these models, or None unless they are (Linear or Conv2d, ReLU[, Dropout])*, Linear, with biases.
-
-    Convolutions are taken on small images and without clipping only: the norm of a tied gradient is no product.
-    """
+    """An engine over these models, or None unless they are (Linear or Conv2d, ReLU[, MaxPool2d][, Dropout])*, Linear,
+    with biases, and convolutions are on images small enough; under clipping, with few positions as well."""
     if not features.is_floating_point() or features.dim() not in (2, 4):
         return None
-    layers = _layers(modules[0], tuple(features.shape[1:]), str(features.device))
-    if layers is None or (private and any(layer.band for layer in layers)):
+    layers = layers_of(modules[0], tuple(features.shape[1:]), str(features.device))
+    if layers is None or (private and any(layer.band and not layer.band.few_positions for layer in layers)):
         return None
+    pairs = None
     if layers[0].band is not None:
         features = features.permute(0, 2, 3, 1)
-    return DenseEngine(layers, stack_parameters(modules), features.flatten(1).contiguous())
+        if private:
+            pairs = _data_pairs(layers[0].band, features.flatten(1))
+            if pairs.numel() * pairs.element_size() > PREPARED_BYTES:
+                return None
+    return DenseEngine(layers, stack_parameters(modules), features.flatten(1).contiguous(), pairs)
 
 
 class DenseEngine:
     """`parameters` are weight and bias of each layer in turn."""
 
-    def __init__(self, layers: list[_Layer], parameters: list[Tensor], features: Tensor) -> None:
+    def __init__(self, layers: list[Layer], parameters: list[Tensor], features: Tensor, pairs: Tensor | None) -> None:
         self._layers = layers
         self.parameters = parameters
         self._data = features
         self._squares = features.square().sum(1)
+        self._pairs = pairs
         self._memory: dict[tuple[str, int], Tensor] = {}
 
     def logits(self, positions: Tensor) -> Tensor:
@@ -80,9 +69,9 @@ class DenseEngine:
     ) -> None:
         """As in `Engine`."""
         inputs, gradients = self._pass(batch, None)
-        squared = self._squares.take(batch.positions).add_(1).mul_(self._squared(gradients[0]))
-        for a, g in zip(inputs[1:], gradients[1:], strict=True):
-            squared.addcmul_(self._squared(a).add_(1), self._squared(g))
+        squared = self._squared_norms(0, inputs[0], gradients[0], batch.positions)
+        for number in range(1, len(inputs)):
+            squared += self._squared_norms(number, inputs[number], gradients[number], batch.positions)
         factor = clip_factor(squared, max_norm)
         if batch.weights is not None:
             factor *= batch.weights
@@ -95,7 +84,10 @@ class DenseEngine:
         for layer in self._layers:
             held += 3 * width * layer.outputs
             if layer.band is not None:
-                held += 3 * prod(layer.band.shape) + 2 * width * layer.band.shape[1]
+                held += 3 * prod(layer.band.shape) + 4 * width * prod(layer.band.output_shape)
+                held += 2 * width * layer.band.shape[1]
+            if layer.band is not None and self._pairs is not None:
+                held += width * layer.band.pairs + layer.band.patches.numel() * width
         return held
 
     def _pass(self, batch: StackedBatch, weights: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
@@ -136,10 +128,9 @@ class DenseEngine:
             bias = self.parameters[2 * number + 1]
             value = self._buffer("output", number, (models, layer.outputs, width))
             if layer.band is None:
-                torch.baddbmm(bias[:, :, None], matrix, inputs[-1], out=value)
+                torch.baddbmm(bias[:, :, None], matrix, inputs[-1], out=value).relu_()
             else:
-                self._convolve(layer, matrix, bias, inputs[-1], value)
-            value.relu_()
+                self._image(number, matrix, inputs[-1], value)
             if layer.dropout and batch is not None:
                 _drop(layer, value, batch)
             inputs.append(value)
@@ -174,18 +165,52 @@ class DenseEngine:
         torch.ops.aten.threshold_backward.grad_input(buffer, seen, 0, grad_input=out)
         if before.dropout:
             out.div_(1 - before.dropout)
-        return out.view(value.shape)
+        if before.pool is None:
+            return out.view(value.shape)
+        return self._unpooled(number - 1, out, value)
 
-    def _convolve(self, layer: _Layer, matrix: Tensor, bias: Tensor, image: Tensor, value: Tensor) -> None:
-        """`value` = the convolution of `image`."""
+    def _image(self, number: int, matrix: Tensor, image: Tensor, value: Tensor) -> None:
+        """`value` = the activated and pooled convolution of `image`."""
         import torch
 
-        assert layer.band is not None
-        out = layer.rows_first(value)
-        for number, row in enumerate(layer.band.rows):
-            part = self._buffer("row", 0, (len(value), layer.band.shape[0], value.shape[2]))
+        layer, bias = self._layers[number], self.parameters[2 * number + 1]
+        band, models, width = layer.band, len(value), value.shape[2]
+        assert band is not None
+        full = layer.rows_first(value)
+        if layer.pool is not None:
+            channels, height, breadth = band.output_shape
+            full = self._buffer("full", number, (models, height, breadth, channels, width))
+        for position, row in enumerate(band.rows):
+            part = self._buffer("row", 0, (models, band.shape[0], width))
             torch.bmm(matrix[:, :, row.columns], image[:, row.inputs], out=part)
-            torch.add(part.view(len(value), *out.shape[2:]), bias[:, None, :, None], out=out[:, number])
+            torch.add(part.view(models, *full.shape[2:]), bias[:, None, :, None], out=full[:, position])
+        full.relu_()
+        if layer.pool is not None:
+            first, *others = layer.pool.cells(full)
+            pooled = layer.rows_first(value).copy_(first)
+            for cell in others:
+                torch.maximum(pooled, cell, out=pooled)
+
+    def _unpooled(self, number: int, gradient: Tensor, value: Tensor) -> Tensor:
+        """The gradient by a convolution's output of `gradient` by its pooled one; equal cells: the first has it all."""
+        import torch
+
+        layer = self._layers[number]
+        assert layer.band is not None
+        assert layer.pool is not None
+        channels, height, breadth = layer.band.output_shape
+        pooled = layer.rows_first(value)
+        left = gradient.view(pooled.shape)
+        shape = (len(value), height, breadth, channels, value.shape[2])
+        full, out = self._buffer("full", number, shape), self._buffer("unpooled", number, shape)
+        if not layer.pool.covers(height, breadth):
+            out.zero_()
+        hit = self._buffer("hit", 0, tuple(pooled.shape))
+        for cell, target in zip(layer.pool.cells(full), layer.pool.cells(out), strict=True):
+            torch.eq(cell, pooled, out=hit)
+            torch.mul(hit, left, out=target)
+            left.sub_(target)
+        return out.view(len(value), -1, value.shape[2])
 
     def _add(self, number: int, a: Tensor, g: Tensor, into: list[Tensor], beta: float, scale: float) -> None:
         """into = beta into + scale times the gradient, for the weight and the bias of a layer."""
@@ -214,6 +239,43 @@ class DenseEngine:
                 total[:, :, row.columns] += torch.bmm(g[:, row.outputs], a[:, row.inputs].mT, out=part)
         return total
 
+    def _squared_norms(self, number: int, a: Tensor, g: Tensor, positions: Tensor) -> Tensor:
+        """Squared norm (models, width) of each example's gradient of layer `number`, weight and bias."""
+        import torch
+
+        band = self._layers[number].band
+        if band is None:
+            inputs = self._squares.take(positions) if number == 0 else self._squared(a)
+            return inputs.add_(1).mul_(self._squared(g))
+        models, width = positions.shape
+        places = prod(band.output_shape[1:])
+        outer = self._pair_products("g", g.view(models, places, -1, width))
+        if number == 0:
+            assert self._pairs is not None
+            inner = self._pairs.index_select(0, positions.reshape(-1)).view(models, width, -1).mT
+        else:
+            taken = self._buffer("patches", 0, (models, band.patches.numel(), width))
+            torch.index_select(a, 1, band.patches.flatten(), out=taken)
+            patches = taken.view(models, places, -1, width).mul_(band.real[:, :, None])
+            inner = self._pair_products("a", patches).add_(1).mul_(band.twice[:, None])
+        return outer.mul_(inner).sum(1)
+
+    def _pair_products(self, name: str, t: Tensor) -> Tensor:
+        """Inner products (models, pairs, width) over axis 2 of all pairs of positions of (models, positions, ...,
+        width), in the order of `pairs_of`."""
+        import torch
+
+        models, places, depth, width = t.shape
+        out = self._buffer("pairs " + name, 0, (models, places * (places + 1) // 2, width))
+        start = 0
+        for apart in range(places):
+            count = places - apart
+            products = self._buffer("products", 0, (models, count, depth, width))
+            torch.mul(t[:, apart:], t[:, :count], out=products)
+            torch.sum(products, 2, out=out[:, start : start + count])
+            start += count
+        return out
+
     def _squared(self, t: Tensor) -> Tensor:
         """Sum of squares over axis 1; `vector_norm`, not vectorised along that axis, takes several times as long."""
         import torch
@@ -230,7 +292,7 @@ class DenseEngine:
         return memory[:size].view(shape)
 
 
-def _drop(layer: _Layer, value: Tensor, batch: StackedBatch) -> None:
+def _drop(layer: Layer, value: Tensor, batch: StackedBatch) -> None:
     """Dropout in place of (models, features, width), with a stream per model. On the CPU these are the draws that a
     single model's dropout would make."""
     p = layer.dropout
@@ -242,46 +304,14 @@ def _drop(layer: _Layer, value: Tensor, batch: StackedBatch) -> None:
         value.mul_(kept.mT)
     else:
         # Drawn for (width, channels, rows, columns), as torch lays images out.
-        drawn = kept.view(*kept.shape[:2], *layer.band.output_shape)
+        drawn = kept.view(*kept.shape[:2], *layer.shape)
         layer.rows_first(value).mul_(drawn.permute(0, 3, 4, 2, 1))
 
 
-def _layers(module: nn.Module, shape: tuple[int, ...], device: str) -> list[_Layer] | None:
-    """The layers with parameters of a plain sequence on records of `shape`, or None where something else occurs."""
-    from torch import nn
-
-    if type(module) is not nn.Sequential or any(not p.requires_grad for p in module.parameters()):
-        return None
-    if len({id(layer) for layer in module}) < len(module):
-        return None
-    layers: list[_Layer] = []
-    awaited: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d)
-    for layer in module:
-        if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1):
-            if layers and len(shape) > 1:
-                layers[-1] = replace(layers[-1], flattened=True)
-            shape = (prod(shape),)
-        elif type(layer) is nn.ReLU and awaited == (nn.ReLU,):
-            awaited = (nn.Linear, nn.Conv2d, nn.Dropout)
-        elif type(layer) is nn.Dropout and nn.Dropout in awaited:
-            layers[-1] = replace(layers[-1], dropout=layer.p)
-            awaited = (nn.Linear, nn.Conv2d)
-        else:
-            found = _layer(layer, shape, device) if type(layer) in awaited else None
-            if found is None:
-                return None
-            layers.append(found[0])
-            shape, awaited = found[1], (nn.ReLU,)
-    return layers if awaited == (nn.ReLU,) and layers[-1].band is None else None
-
-
-def _layer(layer: nn.Module, shape: tuple[int, ...], device: str) -> tuple[_Layer, tuple[int, ...]] | None:
-    """The layer on inputs of `shape`, and the shape of its outputs."""
-    from torch import nn
-
-    if isinstance(layer, nn.Linear) and layer.bias is not None and len(shape) == 1:
-        return _Layer(layer.out_features), (layer.out_features,)
-    if isinstance(layer, nn.Conv2d) and len(shape) == 3:
-        found = band_of(layer, (shape[0], shape[1], shape[2]), device)
-        return None if found is None else (_Layer(prod(found.output_shape), found), found.output_shape)
-    return None
+def _data_pairs(band: Band, data: Tensor) -> Tensor:
+    """Inner products (records, pairs) of the patches of every record, 1 for the bias included, pairs of two different
+    positions counted twice."""
+    patches = data[:, band.patches] * band.real
+    products = (patches @ patches.mT).flatten(1)
+    first, second = pairs_of(len(band.patches))
+    return (products[:, first * len(band.patches) + second] + 1) * band.twice

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from .activations import activations
 from .engine import StackedBatch, add_scaled, clip_factor, stack_parameters
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class FunctionalEngine:
     def __init__(self, module: nn.Module, parameters: list[Tensor], features: Tensor) -> None:
         self._module = module
         self._data = features
+        self._activations = activations(module, features[:1])
         self._names = [name for name, _ in module.named_parameters()]
         self.parameters = parameters
 
@@ -68,6 +70,10 @@ class FunctionalEngine:
             factor = factor * batch.weights
         total = {k: factor[:, None].bmm(g.flatten(2)).view(len(g), *g.shape[2:]) for k, g in gradients.items()}
         self._add(total, into, beta, scale)
+
+    def values(self, width: int) -> int:
+        """As in `Engine`; each example's gradient twice, which clipping holds."""
+        return width * (self._activations + 2 * sum(p[0].numel() for p in self.parameters))
 
     def _map(self, function: Callable[..., Any], *, differentiate: bool = True) -> Callable[..., dict[str, Tensor]]:
         import torch

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from .activations import activations
 from .engine import StackedBatch, add_scaled, clip_factor, loss_gradient, stack_parameters
 from .patches import cut_patches
 from .plan import Parametric, plan_of, pools
@@ -38,14 +39,19 @@ def layer_engine(modules: Sequence[nn.Module], features: Tensor) -> LayerEngine 
     """An engine over these models of one architecture, or None where some layer is of another kind or takes its input
     in a form that is not batched here."""
     plan = plan_of(modules[0], image=features.dim() == 4) if features.is_floating_point() else None
-    return None if plan is None else LayerEngine(plan, stack_parameters(modules), features)
+    if plan is None:
+        return None
+    return LayerEngine(plan, stack_parameters(modules), features, activations(modules[0], features[:1]))
 
 
 class LayerEngine:
     """See the module's text."""
 
-    def __init__(self, plan: list[Parametric | nn.Module], parameters: list[Tensor], features: Tensor) -> None:
+    def __init__(
+        self, plan: list[Parametric | nn.Module], parameters: list[Tensor], features: Tensor, held: int
+    ) -> None:
         self._plan = plan
+        self._held = held
         self.parameters = parameters
         self._prepared = False
         self._data = self._prepare(features)
@@ -77,6 +83,10 @@ class LayerEngine:
         row = factor[:, None]
         for u, per_example in zip(used, gradients, strict=True):
             self._add_clipped(u, per_example, row, into, beta, scale)
+
+    def values(self, width: int) -> int:
+        """As in `Engine`."""
+        return width * self._held
 
     def _prepare(self, features: Tensor) -> Tensor:
         """Features in the form that batches are gathered from. Patches of a first convolution are the same for all

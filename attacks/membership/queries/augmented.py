@@ -17,7 +17,7 @@ from .variants import Kind, Variants
 class Augmented:
     """Natural-log class probabilities of `count` variants of every record, the record itself first.
 
-    The views over which LiRA fits a joint law (Carlini et al. 2022, arXiv 2112.03570, section VI.B). Kinds and strength
+    The views over which LiRA fits a joint law (Carlini et al. 2022, arXiv 2112.03570). Kinds and strength
     are those of `Variants`. Costs `count` queries a record.
     """
 
@@ -43,7 +43,7 @@ class Augmented:
 class Votes:
     """Whether the model's label is right on `count` variants of every record, the record itself first: 1 or 0.
 
-    Needs labels only (Choquette-Choo et al. 2021, arXiv 2007.14321, section 4.2). Costs `count` queries a record.
+    Needs labels only (Choquette-Choo et al. 2021, arXiv 2007.14321). Costs `count` queries a record.
     """
 
     name: ClassVar[str] = "votes"

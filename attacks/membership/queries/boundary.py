@@ -27,8 +27,8 @@ class BoundaryDistance:
     """Euclidean distance to the nearest point found where the model's answer changes between right and wrong.
 
     Positive where the label of the record is predicted, negative where it is not. Found by HopSkipJump (Chen, Jordan,
-    Wainwright 2020, arXiv 1904.02144, algorithm 2) started from the nearest other record with the opposite answer and
-    run for all records at once; as a membership signal by Choquette-Choo et al. 2021 (arXiv 2007.14321, section 4.1)
+    Wainwright 2020, arXiv 1904.02144) started from the nearest other record with the opposite answer and
+    run for all records at once; as a membership signal by Choquette-Choo et al. 2021 (arXiv 2007.14321)
     and Li and Zhang 2021 (arXiv 2007.15528). Trial points stay within the range of every column of the records asked.
 
     `budget` is the exact number of label queries a record, `rounds` those of gradient estimation; with 0 rounds only
@@ -140,13 +140,13 @@ class _Search:
         origin = self.points[chunk]
         distance = _length(there - origin)
         columns = there.shape[1]
-        # HopSkipJump, section III.C: the radius shrinks with the dimension, the step with the round.
+        # As in HopSkipJump: the radius shrinks with the dimension, the step with the round.
         radius = (distance / np.sqrt(columns)).astype(np.float32)[:, None, None]
         normals = generator.standard_normal((len(chunk), samples, columns), dtype=np.float32)
         normals /= np.sqrt(np.square(normals).sum(axis=2, keepdims=True))
         trial = np.clip(there[:, None] + radius * normals, self.low, self.high)
         sign = np.where(self.crossed(trial, chunk), 1.0, -1.0).astype(np.float32)
-        # Subtracting the mean lowers the variance off the boundary (equation 16); all alike leaves the plain mean.
+        # Subtracting the mean lowers the variance off the boundary; all alike leaves the plain mean.
         alike = np.abs(sign.mean(axis=1, keepdims=True)) == 1
         weight = np.where(alike, sign, sign - sign.mean(axis=1, keepdims=True))
         direction = np.einsum("rs,rsc->rc", weight, trial - there[:, None])
@@ -155,8 +155,8 @@ class _Search:
         steps = lengths.astype(np.float32)[..., None] * direction[:, None]
         trial = np.clip(there[:, None] + steps, self.low, self.high)
         across = self.crossed(trial, chunk)
-        first = across.argmax(axis=1)
-        return np.where(across.any(axis=1)[:, None], trial[np.arange(len(chunk)), first], there)
+        first, some = across.argmax(axis=1), np.any(across, axis=1)
+        return np.where(some[:, None], trial[np.arange(len(chunk)), first], there)
 
 
 def _between(

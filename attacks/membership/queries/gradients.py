@@ -28,7 +28,7 @@ class GradientNorms:
 
     Column 0 is with respect to the features (0 for tokens, which have no gradient); the others with respect to one
     weight tensor each, in the module's order, so that the norm over all weights is the root of their summed squares
-    (Nasr, Shokri, Houmansadr 2019, arXiv 1812.00910, section III). Needs the weights of a torch module.
+    (Nasr, Shokri, Houmansadr 2019, arXiv 1812.00910). Needs the weights of a torch module.
     """
 
     name: ClassVar[str] = "gradient-norms"
@@ -42,7 +42,7 @@ class GradientNorms:
         module = trained.model
         if not isinstance(module, torch.nn.Module):
             raise IncompatibleError(
-                f"query {self.name!r} needs a torch module, the trainer made a {type(module).__name__}: its gradients "
+                f"query {self.name!r} needs a torch module, this model is a {type(module).__name__}: its gradients "
                 "cannot be seen"
             )
         weights = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
@@ -132,4 +132,5 @@ def _one_by_one(module: nn.Module, weights: dict[str, Tensor], *, tokens: bool) 
 
 def _size(gradients: Tensor) -> Tensor:
     """Euclidean norm of each (records, ...)."""
-    return gradients.flatten(1).norm(dim=1)
+    size: Tensor = gradients.flatten(1).norm(dim=1)
+    return size

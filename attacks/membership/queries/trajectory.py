@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Trajectory:
     """Cross-entropy of a record's label under a student of the model, after each epoch of distillation.
 
-    Liu, Zhao, Backes, Zhang 2022 (arXiv 2208.14933, section 4.2): a model's training losses, which nobody sees, are
+    Liu, Zhao, Backes, Zhang 2022 (arXiv 2208.14933): a model's training losses, which nobody sees, are
     imitated by distilling it on records outside the game. Here the records asked (candidates and public ones,
     membership unknown) are cut into `folds` by lot, and a record's losses are those of the student that was distilled
     on the other folds: it never saw the record, and no record is held back from the game. Students are perceptrons with

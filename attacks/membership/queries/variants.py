@@ -22,10 +22,9 @@ class Variants:
     """`count` variants of a record, the record itself first.
 
     `shift`: moved by whole pixels, nearest moves first, the border repeated (Choquette-Choo et al. 2021, arXiv
-    2007.14321, section 4.2). `flip`: every move twice, plain and mirrored left to right, the 18 views of LiRA's section
-    VI.B with `count` 18. `noise`: every number gets Gaussian noise of `strength` standard deviations of its column; a
-    column of two values is drawn again from its own frequencies with probability `strength`. `auto` is `shift` for
-    pictures and `noise` for tables.
+    2007.14321). `flip`: every move twice, plain and mirrored left to right, 18 views in all with `count` 18. `noise`:
+    every number gets Gaussian noise of `strength` standard deviations of its column; a column of two values is drawn
+    again from its own frequencies with probability `strength`. `auto` is `shift` for pictures and `noise` for tables.
     """
 
     count: int

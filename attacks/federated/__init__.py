@@ -1,0 +1,1 @@
+"""Attacks on what federated training shows: updates, sums, global models."""

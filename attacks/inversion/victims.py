@@ -1,0 +1,206 @@
+"""The stage of an image reconstruction: victims, the model they met, and the same game for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...audit.errors import ConfigError, IncompatibleError
+from ...audit.games import Example, Measure, Outcome, Stage
+from ...audit.releases import ReleasesUpdates
+from ...audit.seeds import Seeds
+from .image_metrics import assign, psnr, ssim
+from .labels import last_linear, restore_labels
+from .matched_filter import train_on_public
+from .observation import Observation, observe
+from .threat import ThreatModel
+
+SHOWN = 12
+"""Victims whose images go into the report, masked unless revealed."""
+FEW = 20
+"""Below this many victims an average says little, and the finding says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What the model sees of a pixel: (value - centre) / spread, by channel, from public images."""
+
+    centre: Any
+    spread: Any
+
+    def to_model(self, images: Any) -> Any:
+        """From [0, 1] to the model's scale; images (..., channels, height, width)."""
+        return (images - self.centre) / self.spread
+
+    def to_pixels(self, values: Any) -> Any:
+        """Back to [0, 1]."""
+        return (values * self.spread + self.centre).clamp(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The model under attack and the public images that an attacker has anyway."""
+
+    module: Any
+    scale: Scale
+    public: NDArray[np.float64]
+    private: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    trainer: ReleasesUpdates
+    device: str
+    dtype: Any
+
+
+Invert = Callable[[Observation, Scene, Any, Seeds], Any]
+"""Observation, scene, labels (batch,) and streams to images (batch, channels, height, width) in [0, 1]."""
+
+
+def play_images(
+    stage: Stage, threat: ThreatModel, invert: Invert, *, victims: int, dtype: str = "float32", seeds: Seeds
+) -> Outcome:
+    """Every victim batch observed and inverted; PSNR and SSIM over all victims next to the priors.
+
+    `ConfigError` for records that are no images or too few of them.
+    """
+    scene = set_scene(stage, threat, dtype=dtype, seeds=seeds)
+    order = seeds.at("victims").generator().permutation(len(scene.private))
+    needed = victims * threat.batch_size
+    if len(order) < needed:
+        raise ConfigError(f"{victims} victim batches of {threat.batch_size} need {needed} records, got {len(order)}")
+    originals, found = [], []
+    for number in range(victims):
+        chosen = order[number * threat.batch_size : (number + 1) * threat.batch_size]
+        images = scene.private[chosen]
+        kept = stage.folder / f"victim-{number:03d}.npy"
+        if not kept.is_file():
+            one = reconstruct(scene, images, scene.labels[chosen], threat, invert, seeds=seeds.at("victim", number))
+            _keep(kept, one)
+        guesses: NDArray[np.float64] = np.load(kept, allow_pickle=False)
+        originals.append(images)
+        found.append(guesses[assign(images, guesses)])
+        stage.progress(number + 1, victims)
+    return outcome(np.concatenate(originals), np.concatenate(found), scene, threat, stage.confidence)
+
+
+def set_scene(stage: Stage, threat: ThreatModel, *, dtype: str, seeds: Seeds) -> Scene:
+    """The model as the attack finds it, in the mode that the threat model says, and everything public."""
+    import torch
+
+    trainer = stage.trainer
+    if not isinstance(trainer, ReleasesUpdates):
+        raise IncompatibleError(
+            f"trainer {type(trainer).__name__} shows no single step, so there is no gradient to invert"
+        )
+    if stage.private.features.ndim != 4:
+        raise ConfigError(
+            f"{stage.private.name}: image inversion needs images, got shape {stage.private.features.shape}"
+        )
+    if not len(stage.population):
+        raise ConfigError("image inversion needs public images for its priors: leave some records out of the audit")
+    kind = getattr(torch, dtype)
+    public = np.asarray(stage.population.features, np.float64)
+    spread = np.maximum(public.std(axis=(0, 2, 3)), 1e-3)
+    scale = Scale(
+        torch.tensor(public.mean(axis=(0, 2, 3))[:, None, None], dtype=kind, device=stage.device),
+        torch.tensor(spread[:, None, None], dtype=kind, device=stage.device),
+    )
+    module = trainer.fresh_model(stage.private, seeds=seeds.at("model"), device=stage.device).to(kind)
+    if threat.trained_steps:
+        train_on_public(module.float(), stage, threat.trained_steps, seeds=seeds.at("pretrain"), scale=scale)
+        module = module.to(kind)
+    module.train(threat.normalisation in ("batch", "revealed"))
+    private = np.asarray(stage.private.features, np.float64)
+    return Scene(module, scale, public, private, stage.private.labels, trainer, stage.device, kind)
+
+
+def reconstruct(
+    scene: Scene,
+    images: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    threat: ThreatModel,
+    invert: Invert,
+    *,
+    seeds: Seeds,
+) -> NDArray[np.float64]:
+    """One batch: observed by the server, inverted by the attack. (batch, channels, height, width) in [0, 1]."""
+    import torch
+
+    truth = torch.from_numpy(labels).to(scene.device)
+    seen = scene.scale.to_model(torch.from_numpy(images).to(scene.device, scene.dtype))
+    observation = observe(scene.trainer, scene.module, seen, truth, threat=threat, seeds=seeds.at("release"))
+    known = truth
+    if threat.labels == "restored":
+        name, _ = last_linear(scene.module)
+        known = torch.from_numpy(restore_labels(observation[f"{name}.bias"], threat.batch_size)).to(scene.device)
+    found = invert(observation, scene, known, seeds.at("search"))
+    guesses: NDArray[np.float64] = found.detach().double().cpu().numpy()
+    return guesses
+
+
+def outcome(
+    originals: NDArray[np.float64],
+    found: NDArray[np.float64],
+    scene: Scene,
+    threat: ThreatModel,
+    confidence: float,
+) -> Outcome:
+    """Averages over victims with their intervals, beside the mean image and the nearest public image."""
+    mean_image = np.broadcast_to(scene.public.mean(axis=0), originals.shape)
+    nearest = nearest_public(originals, scene.public)
+    quality, likeness = psnr(originals, found), ssim(originals, found)
+    prior = mean_measure(psnr(originals, mean_image), confidence, name="mean public image")
+    best_public = mean_measure(psnr(originals, nearest), confidence, name="nearest public image")
+    exact = float(np.mean(quality > 100))
+    measures = {
+        "psnr": mean_measure(quality, confidence, unit="dB", baseline=prior),
+        "psnr_over_nearest_public_image": mean_measure(quality, confidence, unit="dB", baseline=best_public),
+        "ssim": mean_measure(likeness, confidence, baseline=mean_measure(ssim(originals, mean_image), confidence)),
+        "exact_share": Measure(exact, n=len(quality), baseline=Measure(0.0, name="guessing")),
+    }
+    examples = tuple(
+        Example("image", f"victim {k + 1}", originals[k], found[k], float(quality[k]), "psnr")
+        for k in range(min(SHOWN, len(found)))
+    )
+    notes = () if len(found) >= FEW else (f"only {len(found)} victims: an average over fewer than {FEW} says little",)
+    return Outcome(measures, threat.describe(), examples=examples, notes=notes)
+
+
+def nearest_public(originals: NDArray[np.float64], public: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each original the public image of least squared error: what an attacker could have guessed at best."""
+    flat, pool = originals.reshape(len(originals), -1), public.reshape(len(public), -1)
+    distance = (pool**2).sum(axis=1)[None] - 2 * flat @ pool.T
+    nearest: NDArray[np.float64] = public[distance.argmin(axis=1)]
+    return nearest
+
+
+def mean_measure(
+    values: NDArray[np.float64],
+    confidence: float,
+    *,
+    unit: str | None = None,
+    baseline: Measure | None = None,
+    name: str | None = None,
+    better: Any = "lower",
+) -> Measure:
+    """A mean over victims with Student's interval (no interval for fewer than two). Higher is worse for privacy."""
+    from scipy.stats import t
+
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return Measure(mean, n=count, unit=unit, baseline=baseline, name=name, better=better)
+    half = float(t.ppf((1 + confidence) / 2, count - 1)) * float(np.std(values, ddof=1)) / sqrt(count)
+    return Measure(mean, mean - half, mean + half, count, baseline, unit, better, name)
+
+
+def _keep(path: Path, images: NDArray[np.float64]) -> None:
+    """Written beside and renamed, so that a killed game finds whole files only."""
+    temporary = path.with_suffix(".part")
+    with temporary.open("wb") as stream:
+        np.save(stream, images)
+    temporary.replace(path)
