@@ -69,7 +69,7 @@ def _noncentrality(t: float, freedom: int, alpha: float) -> tuple[float, float]:
     Far out the error of the shift vanishes beside that of the deviation, whose law is chi-square (to 0.3 %).
     """
     if t > _FAR * math.sqrt(freedom):
-        low, high = stats.chi2.ppf([alpha / 2, 1 - alpha / 2], freedom)
+        low, high = (float(stats.chi2.ppf(tail, freedom)) for tail in (alpha / 2, 1 - alpha / 2))
         return t * math.sqrt(low / freedom), t * math.sqrt(high / freedom)
     reach = 10 * math.sqrt(1 + t**2 / (2 * freedom)) + 1
 

@@ -132,6 +132,7 @@ ATTACKS = Registry(
         "analytic": "attacks.inversion.images:AnalyticInversion",
         "dlg": "attacks.inversion.images:DeepLeakage",
         "inverting-gradients": "attacks.inversion.images:InvertingGradients",
+        "span": "attacks.inversion.text.game:SpanInversion",
         "matched-filter": "attacks.inversion.matched_filter:MatchedFilter",
         "gradient-canary": "attacks.canary.gradient_audit:GradientCanaryAudit",
     },

@@ -26,6 +26,7 @@ ATTACK_RULES = {
     "inversion.analytic": "The input of a first linear layer is read off its gradient.",
     "inversion.dlg": "An image is rebuilt by matching its gradient in double precision.",
     "inversion.inverting-gradients": "An image is rebuilt by matching the direction of its gradient.",
+    "inversion.span": "Token sequences are read off the gradients of a transformer.",
     "inversion.matched-filter": "One of a few candidate records is named from a released gradient.",
     "canary.gradient": "Crafted gradients, inserted by fair coins, are recognised in the noisy sums of training.",
 }

@@ -33,7 +33,7 @@ CONFIDENCE, JUDGED = 0.95, 0.999
 POWER = DpFederated(hidden=(16,), clients=20, cohort=0.2, rounds=1000, noise_multiplier=1.0, batch_size=64)
 CHEAP = DpFederated(hidden=(16,), clients=20, cohort=2, rounds=40, noise_multiplier=1.5, batch_size=64)
 LOCAL = DpFederated(
-    hidden=(16,), clients=20, cohort=2, rounds=40, noise="local", noise_multiplier=1.5, batch_size=64, view="updates"
+    hidden=(16,), clients=20, cohort=2, rounds=40, noise="local", noise_multiplier=5.0, batch_size=64, view="updates"
 )
 
 

@@ -59,14 +59,19 @@ one after another is Opacus."""
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One side's turn: models trained, seconds from the first start to the last end, CPU seconds of all processes,
-    steps, held-out accuracy of each process's first models."""
+    """One side's turn: the models trained by number, seconds from the first start to the last end, CPU seconds of all
+    processes, steps, and each model's held-out accuracy."""
 
-    models: int
+    numbers: tuple[int, ...]
     seconds: float
     cpu: float
     steps: tuple[int, ...]
     accuracy: tuple[float, ...]
+
+    @property
+    def models(self) -> int:
+        """How many were trained."""
+        return len(self.numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,13 @@ class Comparison:
         return statistics.median(
             (s.models / s.cpu) / (a.models / a.cpu) for a, s in zip(self.alone, self.stacked, strict=True)
         )
+
+    def accuracy(self, rounds: Sequence[Round]) -> float:
+        """Mean held-out accuracy of the models that both sides have trained, as found in `rounds` of one side."""
+        both = {number for each in self.alone for number in each.numbers}
+        both &= {number for each in self.stacked for number in each.numbers}
+        found = {n: share for each in rounds for n, share in zip(each.numbers, each.accuracy, strict=True) if n in both}
+        return statistics.fmean(found.values())
 
 
 class Workers:
@@ -121,7 +133,7 @@ class Workers:
             process.stdin.flush()
         answers = [self._answer(process) for process in self._processes]
         return Round(
-            models * len(answers),
+            tuple(number for start in first for number in range(start, start + models)),
             max(a["ended"] for a in answers) - min(a["started"] for a in answers),
             sum(a["cpu"] for a in answers),
             tuple(sorted({step for a in answers for step in a["steps"]})),
@@ -141,7 +153,7 @@ def run(out: Path) -> int:
     """Measure every case, print a table and write it to `out` (a folder gets `stacked.md`). Returns 0."""
     path = out / "stacked.md" if out.is_dir() or not out.suffix else out
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = markdown(compare(CASES))
+    table = markdown(compare(CASES, repeats=REPEATS))
     path.write_text(table, encoding="utf-8")
     print(table, end="")
     return 0
@@ -174,8 +186,9 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
 
     lines = [
         f"{PROCESSES} processes of one thread on each side, {os.cpu_count()} cores ({_processor()}), torch "
-        f"{torch.__version__}; the sides take turns. Seconds a model are those of the whole machine: wall-clock time of a "
-        "round over models trained in it. Accuracy is on rows a model was not trained on, mean over models.",
+        f"{torch.__version__}; the sides take turns. Seconds a model are of the whole machine: wall-clock time of "
+        "a round over models trained in it. Accuracy is on rows a model was not trained on, mean over the models that "
+        "both sides trained.",
         "",
         "| case | steps a model | accuracy one by one | accuracy stacked | seconds a model one by one | stacked | "
         "times faster | in CPU seconds | asked |",
@@ -189,17 +202,13 @@ def _row(c: Comparison) -> str:
     steps = sorted({step for each in (*c.alone, *c.stacked) for step in each.steps})
     figures = [
         ", ".join(map(str, steps)),
-        *(f"{_accuracy(rounds):.4f}" for rounds in (c.alone, c.stacked)),
+        *(f"{c.accuracy(rounds):.4f}" for rounds in (c.alone, c.stacked)),
         *(f"{statistics.median(r.seconds / r.models for r in rounds):.5f}" for rounds in (c.alone, c.stacked)),
         f"{c.speedup:.1f}",
         f"{c.cpu_speedup:.1f}",
         "" if c.asked is None else f"{c.asked:g}",
     ]
     return f"| {c.case} | {' | '.join(figures)} |"
-
-
-def _accuracy(rounds: Sequence[Round]) -> float:
-    return statistics.fmean(share for each in rounds for share in each.accuracy)
 
 
 def _processor() -> str:

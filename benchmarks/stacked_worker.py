@@ -1,7 +1,7 @@
-"""One of the processes that `benchmarks.stacked` runs side by side: JSON commands in, JSON measurements out, a line each.
+"""One of the processes that `benchmarks.stacked` runs side by side: a line of JSON in, a line of JSON out.
 
-Commands are built by `stacked.Work`; a command answers after the work is done. The clock is the machine's monotonic
-one, the same for all processes.
+`stacked.Workers` writes commands; each is answered when its models are trained. Times are of the machine's monotonic
+clock, the same in all processes.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Context:
         return [finding for finding in self.audit.findings if finding.trainer == trainer]
 
     def trainers(self) -> list[str | None]:
-        """Trainers in order of their worst verdict; among equals those whose own verdict it is, then those with a claim."""
+        """Trainers by their worst verdict; among equals those whose own verdict it is, then those with a claim."""
         known = dict.fromkeys(
             [t.id for t in self.audit.system.trainers] + [finding.trainer for finding in self.audit.findings]
         )
@@ -100,7 +100,7 @@ class Context:
         return [self.headline(trainer) for trainer in self.trainers()]
 
     def headline(self, trainer: str | None) -> Headline:
-        """The trainer's figures at the point of its claim that decided: its own, or what it amounts to for an attack."""
+        """The figures at the point of the claim that decided: its own, or what it amounts to for an attack."""
         claim, verdict = self.claim_of(trainer), self.verdict_of(trainer)
         own = (claim.tested or claim) if claim else None
         decided = [f for f in self.findings_of(trainer) if f.verdict == verdict and f.claim] if own else []

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..audit.errors import ConfigError, StaleArtifactError
-from .migrate import document_version
+from .migrate import document_version, migrate
 from .model import VERSION, Audit
 
 SCHEMA_PATH = Path(__file__).with_name("audit.schema.json")
@@ -48,15 +48,23 @@ def parse_audit(document: Mapping[str, Any]) -> Audit:
 
 
 def read_audit(path: Path) -> dict[str, Any]:
-    """The document at `path`, not validated. Raises `ConfigError` (no file), `StaleArtifactError` (no audit in it)."""
+    """The document at `path` in the current version, validated.
+
+    Raises `ConfigError` (no file, a version from the future) and `StaleArtifactError` (corrupt, or no audit) with the
+    file, the JSON path and the reason.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no audit document at {path}; name the folder that holds audit.json") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StaleArtifactError(f"{path} is corrupt: {error}; run the audit again") from None
-    document_version(document)
-    return dict(document)
+    try:
+        current = migrate(document)
+        parse_audit(current)
+    except (ConfigError, StaleArtifactError) as error:
+        raise type(error)(f"{path}: {error}") from None
+    return current
 
 
 def json_schema() -> dict[str, Any]:

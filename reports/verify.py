@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 from ..audit.errors import PrerequisiteError
-from .attestation import ATTESTATION_NAME, Attestation, attest, file_sha256, read_attestation, read_statement
-from .attestation import Statement as Statement
-from .migrate import migrate
+from .attestation import (
+    ATTESTATION_NAME,
+    Attestation,
+    Statement,
+    attest,
+    file_sha256,
+    read_attestation,
+    read_statement,
+)
 from .model import Audit
 from .schema import parse_audit, read_audit
 from .signing import fingerprint, load_private_key, public_key_of, sign_file, signature_holds
@@ -35,7 +41,7 @@ def vouch(audit: Path, statement: Path | None, key: Path | None) -> list[Path]:
 
     What the document itself says is validated first: nobody signs what cannot be read.
     """
-    parse_audit(migrate(read_audit(audit)))
+    read_audit(audit)
     said = read_statement(statement) if statement else Statement()
     private = load_private_key(key) if key else None
     public = public_key_of(private) if private else None
@@ -52,7 +58,7 @@ def verify_run(audit: Path, public_key: str | None = None) -> list[Check]:
     Without it, signatures are checked against the key that the attestation names: that shows that nothing changed
     since, not who signed.
     """
-    document = parse_audit(migrate(read_audit(audit)))
+    document = parse_audit(read_audit(audit))
     attestation = read_attestation(audit)
     checks = [Check("audit.json", True, f"valid, {document.version}")]
     checks += _artifacts(document, audit.parent)

@@ -18,7 +18,7 @@ from .moments import Moments, Sides, logit_moments
 from .queries.augmented import Augmented
 from .queries.variants import Kind
 from .signals import logit
-from .views import answered, averaged, joint_ratio
+from .views import answered, joint_ratio, projected
 
 SMALLEST_VARIANCE = 1e-12
 """Keeps the density finite where all shadows agree to the last bit."""
@@ -38,8 +38,9 @@ class Lira:
     sides together; `per-example` fits each record's own; `bayesian` shrinks each record's variances, and the gap
     between its means, towards what records of its kind show (`hierarchical`, after Brännvall 2026, arXiv 2603.11799).
     `augmentations`: views of each record that every model is asked about, itself included; `kind` as in `Augmented`.
-    `views`: `mean` reads their mean logit, which is best with few shadows; `joint`, online only, fits a law of all of
-    them together, with full covariance for `fixed` and `global` and independent views for `per-example` (section VI.B).
+    `views`: `weighted` reads one weighted sum of their logits, weights from all records together; `joint`, online only,
+    fits a law of all of them at once, with full covariance for `fixed` and `global` and independent views for
+    `per-example` (section VI.B).
     """
 
     name: ClassVar[str] = "lira"
@@ -49,20 +50,20 @@ class Lira:
     variance: Literal["fixed", "per-example", "global", "bayesian"] = "fixed"
     augmentations: int = 1
     kind: Kind = "auto"
-    views: Literal["mean", "joint"] = "mean"
+    views: Literal["weighted", "joint"] = "weighted"
 
     def __post_init__(self) -> None:
         require_choice(self.name, "mode", self.mode, ("online", "offline"))
         require_choice(self.name, "variance", self.variance, VARIANCES)
         require_integer(self.name, "shadows", self.shadows, least=4 if self.variance == "per-example" else 2)
         require_integer(self.name, "augmentations", self.augmentations, least=1)
-        require_choice(self.name, "views", self.views, ("mean", "joint"))
+        require_choice(self.name, "views", self.views, ("weighted", "joint"))
         if self.augmentations > 1:
             self._query()
         if self.views == "joint" and (self.mode == "offline" or self.variance == "bayesian"):
             raise ConfigError(
                 f"attack 'lira': views 'joint' is for mode 'online' and variance {', '.join(VARIANCES[:3])}, got "
-                f"{self.mode!r} and {self.variance!r}: set views to mean"
+                f"{self.mode!r} and {self.variance!r}: set views to weighted"
             )
 
     @property
@@ -83,7 +84,7 @@ class Lira:
             answers = answered(evidence, Augmented.name, self.augmentations)
             if self.views == "joint":
                 return Scores(joint_ratio(evidence, answers, self.shadows, self.variance), evidence.records)
-            evidence = averaged(evidence, answers, self.shadows)
+            evidence = projected(evidence, answers, self.shadows)
         signal = logit(evidence.target, evidence.labels)
         score = self._online if self.mode == "online" else self._offline
         return Scores(score(evidence, signal), evidence.records)

@@ -70,8 +70,9 @@ class MetaAttack:
 
     @property
     def needs(self) -> Needs:
-        """Probabilities of the target and of `shadows` models, on records and population."""
-        return Needs(access=Access.LOGITS, shadows=self.shadows, population=True)
+        """Probabilities of the target and of `shadows` models, and of population records where a base attack needs."""
+        population = any(BASES[name](self.shadows).needs.population for name in self.attacks)
+        return Needs(access=Access.LOGITS, shadows=self.shadows, population=population)
 
     def score(self, evidence: Evidence, *, seeds: Seeds) -> Scores:
         """Log-odds of membership; higher means more likely inside. `IncompatibleError` with too few shadows, or when

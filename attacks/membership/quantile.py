@@ -135,7 +135,7 @@ def _pinball(
     signal: NDArray[np.float64],
     seeds: Seeds,
 ) -> NDArray[np.float64]:
-    """The logit's place among the learned quantiles: piecewise linear between them on the normal scale, and beyond."""
+    """The logit's place among the learned quantiles: piecewise linear between them on the normal scale."""
     columns = [_trees(seeds, loss="quantile", quantile=q).fit(public, truth).predict(asked) for q in LEVELS]
     knots = np.sort(np.column_stack(columns), axis=1)
     # Crossing or equal quantiles would make the scale infinitely steep.
@@ -143,9 +143,14 @@ def _pinball(
     heights = ndtri(np.array(LEVELS))
     left = np.clip((signal[:, None] >= knots).sum(axis=1) - 1, 0, len(LEVELS) - 2)
     rows = np.arange(len(signal))
-    low, high = knots[rows, left], knots[rows, left + 1]
-    slope = (heights[left + 1] - heights[left]) / (high - low)
-    return np.asarray(heights[left] + slope * (signal - low), dtype=np.float64)
+    inner = (heights[left + 1] - heights[left]) / (knots[rows, left + 1] - knots[rows, left])
+    # Two neighbouring quantiles say little about the tail beyond them; the whole width says more.
+    outer = (heights[-1] - heights[0]) / (knots[:, -1] - knots[:, 0])
+    within = heights[left] + inner * (signal - knots[rows, left])
+    above = heights[-1] + outer * (signal - knots[:, -1])
+    below = heights[0] + outer * (signal - knots[:, 0])
+    score = np.where(signal > knots[:, -1], above, np.where(signal < knots[:, 0], below, within))
+    return np.asarray(score, dtype=np.float64)
 
 
 def _trees(seeds: Seeds, **loss: Any) -> Any:

@@ -38,15 +38,17 @@ def answered(evidence: Evidence, query: str, views: int) -> Answers:
     return answers
 
 
-def averaged(evidence: Evidence, answers: Answers, shadows: int) -> Evidence:
-    """The same evidence about a model of two classes whose logit for label 1 is the mean logit over views.
+def projected(evidence: Evidence, answers: Answers, shadows: int) -> Evidence:
+    """The same evidence about a model of two classes whose logit for label 1 is one weighted sum of the views' logits.
 
-    Views are exchangeable enough that their mean says nearly all they say together, and it is one number: whatever
-    reads logits can read it.
+    The weights are Fisher's (1936): the pooled covariance of views within a record, inverted, times the mean difference
+    between shadows that saw the record and those that did not. They are as many as views, from all records together, so
+    few shadows suffice, and a view on which members do not differ counts for nothing. Whatever reads logits can read
+    the result.
     """
-    target = _two_class(view_logits(answers.target, evidence.labels).mean(axis=1))
-    read = [_two_class(view_logits(answers.shadows[j], evidence.labels).mean(axis=1)) for j in range(shadows)]
-    none = np.zeros((0, 2))
+    weights = discriminant(evidence, answers, shadows)
+    target = _two_class(view_logits(answers.target, evidence.labels) @ weights)
+    read = [_two_class(view_logits(answers.shadows[j], evidence.labels) @ weights) for j in range(shadows)]
     return replace(
         evidence,
         labels=np.ones_like(evidence.labels),
@@ -54,10 +56,24 @@ def averaged(evidence: Evidence, answers: Answers, shadows: int) -> Evidence:
         shadows=np.stack(read),
         shadow_inside=evidence.shadow_inside[:shadows],
         population_labels=np.zeros(0, dtype=np.int64),
-        population_target=none,
+        population_target=np.zeros((0, 2)),
         population_shadows=np.zeros((shadows, 0, 2)),
         answers={},
     )
+
+
+def discriminant(evidence: Evidence, answers: Answers, shadows: int) -> NDArray[np.float64]:
+    """Fisher's weights of the views (views,), absolute values summing to 1; equal ones where no record has both sides
+    or no view differs."""
+    inside, outside = (_moments(evidence, answers, shadows, seen=seen) for seen in (True, False))
+    both, views = (inside.count > 0) & (outside.count > 0), inside.mean.shape[1]
+    if not both.any():
+        return np.full(views, 1 / views)
+    gap = (inside.mean - outside.mean)[both].mean(axis=0)
+    within = _covariance(inside.products + outside.products, inside.freedom + outside.freedom)
+    weights = np.linalg.solve(within, gap)
+    size = float(np.abs(weights).sum())
+    return np.asarray(weights / size if size > 0 else np.full(views, 1 / views))
 
 
 @dataclass(frozen=True, slots=True)

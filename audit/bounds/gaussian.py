@@ -31,7 +31,8 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
     if not above(0.0):
         return 0.0
-    return last_true(above, 0.0, first_power_of_two(lambda x: not above(x)))
+    # Epsilon grows like mu^2 / 2: a release with hardly any noise has an epsilon of many digits, and it is claimed.
+    return last_true(above, 0.0, first_power_of_two(lambda x: not above(x), limit=2.0**200))
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:

@@ -104,7 +104,9 @@ def cifar10(records: int) -> tuple[Rows, Rows]:
 CASES: dict[str, Case] = {
     "digits": Case("digits, 20 % label noise, MLP 64-128-10", 1200, digits, {"hidden": (128,)}, {"epochs": 50}),
     "mnist": Case("MNIST, 10 % label noise, MLP 784-64-10", 2000, mnist, {"hidden": (64,)}),
-    "cifar10": Case("CIFAR-10, small CNN", 2000, cifar10, {"model": "cnn", "channels": (8, 16)}),
+    "cifar10": Case(
+        "CIFAR-10, small CNN", 1000, cifar10, {"model": "cnn", "channels": (8, 16)}, {"epochs": 15}, {"epochs": 10}
+    ),
     "adult": Case("Adult, 10 % label noise, MLP 98-64-2", 2000, adult, {"hidden": (64,)}, {"epochs": 40}),
     "sst2": Case("SST-2, bag of words, MLP 1024-64-2", 2000, sst2, {"hidden": (64,)}, {"epochs": 20}),
 }

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...audit.aggregation import SceneAudit, examine_aggregation, examine_scene, lone_scene
-from ...audit.checks.aggregation import CheckResult, probe_adaptive_clip, probe_aggregation
+from ...audit.checks.aggregation import probe_adaptive_clip, probe_aggregation
+from ...audit.checks.record import CheckResult
 from ...audit.seeds import Seeds
 from ...audit.types import Verdict
 from .subjects import CLIENTS, CLIP, NOISE, Subject
+
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import FedAvg, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +87,17 @@ def probe_flower_clips(*, seeds: Seeds) -> dict[str, CheckResult]:
 
     from .flower import clip_series
 
-    start, results = 0.1, {}
-    strategies = (
-        ("server-side adaptive clipping", DifferentialPrivacyServerSideAdaptiveClipping, ()),
-        ("client-side adaptive clipping", DifferentialPrivacyClientSideAdaptiveClipping, (adaptiveclipping_mod,)),
-    )
+    start = 0.1
+
+    def server_side(inner: FedAvg) -> Strategy:
+        return DifferentialPrivacyServerSideAdaptiveClipping(inner, 0.0, CLIENTS, initial_clipping_norm=start)
+
+    def client_side(inner: FedAvg) -> Strategy:
+        return DifferentialPrivacyClientSideAdaptiveClipping(inner, 0.0, CLIENTS, initial_clipping_norm=start)
+
     with seeds.at("global").numpy_scope():
-        for name, strategy, mods in strategies:
-            step = clip_series(lambda s, kind=strategy: kind(s, 0.0, CLIENTS, initial_clipping_norm=start), mods)
-            results[name] = probe_adaptive_clip(step, start=start, clients=CLIENTS, dimension=4)
-    return results
+        steps = {
+            "server-side adaptive clipping": clip_series(server_side),
+            "client-side adaptive clipping": clip_series(client_side, [adaptiveclipping_mod]),
+        }
+        return {n: probe_adaptive_clip(s, start=start, clients=CLIENTS, dimension=4) for n, s in steps.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..blocks import Block, Cell, Heading, Link, Note, Paragraph, Section, Table
+from ..blocks import Block, Cell, Facts, Heading, Link, Note, Paragraph, Section, Table
 from ..context import Context
 from ..control_maps import ControlMap, load_control_maps
 
@@ -12,7 +12,8 @@ def build(context: Context) -> Section:
     texts = context.texts
     blocks: list[Block] = [Note(texts("map.disclaimer"), "warning"), Paragraph(texts("map.intro"))]
     for control_map in load_control_maps():
-        blocks += [Heading(control_map.title), _table(context, control_map)]
+        source = Facts(((texts("map.source"), Link(control_map.url, control_map.url)),))
+        blocks += [Heading(control_map.title), source, _table(context, control_map)]
     return Section("controls-map", texts("map.title"), tuple(blocks))
 
 
@@ -28,5 +29,4 @@ def _table(context: Context, control_map: ControlMap) -> Table:
         rows.append((row.reference, asks, evidence, wording or texts("map.unchecked")))
     caption = texts("map.caption", title=control_map.title)
     columns = texts.many("map.columns")
-    rows.append((texts("map.source"), Link(control_map.url, control_map.url), "", ""))
     return Table(caption, columns, tuple(rows))

@@ -55,7 +55,7 @@ def _families(context: Context) -> Table:
     for prefix in prefixes:
         findings = [f for f in context.audit.findings if f.family == prefix]
         failed = findings and all(f.verdict == "error" for f in findings)
-        status = "threat.failed" if failed else "threat.tested" if findings else "threat.not_tested"
+        status = "threat.failed" if failed else "threat.tested" if findings else "threat.not_asked"
         by = ", ".join(dict.fromkeys(f.attack or f.rule for f in findings))
         worst = min((f.verdict for f in findings), key=VERDICTS.index, default=None)
         rows.append(

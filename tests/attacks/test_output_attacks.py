@@ -20,7 +20,7 @@ from leakgauge.attacks.membership import (
 )
 from leakgauge.attacks.membership.meta import BASES
 from leakgauge.attacks.membership.signals import SMALLEST
-from leakgauge.attacks.membership.views import averaged, view_logits
+from leakgauge.attacks.membership.views import discriminant, projected, view_logits
 from leakgauge.audit.errors import ConfigError, IncompatibleError
 from leakgauge.audit.metrics import auc
 from leakgauge.audit.registry import ATTACKS
@@ -191,6 +191,11 @@ def test_meta_never_plays_against_a_complement() -> None:
         MetaAttack(shadows=4).score(same, seeds=SEEDS)
 
 
+def test_meta_needs_a_population_only_for_attacks_that_do() -> None:
+    assert MetaAttack().needs.population
+    assert not MetaAttack(attacks=("loss", "lira-bayesian")).needs.population
+
+
 def test_meta_learns_from_shadows_alone_which_attack_to_trust() -> None:
     # 1500 records: standard error of an AUC 0.015, of the difference on the same records 0.01 or less.
     evidence, truth = leaky(1500)
@@ -227,13 +232,44 @@ def test_views_enter_lira_as_a_joint_normal_law() -> None:
         assert auc(scores, truth) > 0.6
 
 
-def test_averaged_views_keep_the_mean_logit() -> None:
-    evidence, _ = leaky(30, views=4)
+def test_weights_of_the_views_are_fishers() -> None:
+    evidence, _ = leaky(300, views=4)
     answers = evidence.answers["augmented"]
-    two = averaged(evidence, answers, 8)
-    mean = view_logits(answers.target, evidence.labels).mean(axis=1)
-    assert np.allclose(two.target[:, 1] - two.target[:, 0], mean)
-    assert two.shadows.shape == (8, 30, 2)
+    shadows = np.stack([view_logits(a, evidence.labels) for a in answers.shadows])
+    gaps, residual = [], []
+    for i in range(300):
+        sides = [shadows[evidence.shadow_inside[:, i] == seen, i] for seen in (True, False)]
+        gaps.append(sides[0].mean(axis=0) - sides[1].mean(axis=0))
+        residual += [side - side.mean(axis=0) for side in sides]
+    stacked = np.concatenate(residual)
+    weights = np.linalg.solve(stacked.T @ stacked / (8 * 300 - 600), np.mean(gaps, axis=0))
+    weights /= np.abs(weights).sum()
+    assert np.allclose(discriminant(evidence, answers, 8), weights, atol=1e-4)
+    two = projected(evidence, answers, 8)
+    sums = view_logits(answers.target, evidence.labels) @ discriminant(evidence, answers, 8)
+    assert np.allclose(two.target[:, 1] - two.target[:, 0], sums)
+    assert two.shadows.shape == (8, 300, 2)
+    alone = replace(evidence, shadow_inside=np.ones((8, 300), dtype=bool))
+    assert discriminant(alone, answers, 8).tolist() == [0.25] * 4
+
+
+def test_a_view_that_says_nothing_costs_little() -> None:
+    # One view with the signal, three of noise: 1500 records, standard error of an AUC 0.012.
+    evidence, truth = leaky(1500, views=4)
+    generator = np.random.default_rng(8)
+    answers = evidence.answers["augmented"]
+    noise = log_softmax(generator.normal(size=(9, 1500, 3, 4)), axis=3)
+    useless = Answers(
+        np.concatenate([evidence.target[:, None], noise[0]], axis=1),
+        np.concatenate([evidence.shadows[:, :, None], noise[1:]], axis=2),
+        answers.population_target,
+        answers.population_shadows,
+    )
+    noisy = replace(evidence, answers={"augmented": useless})
+    for variance in ("fixed", "bayesian"):
+        many = auc(Lira(shadows=8, augmentations=4, variance=variance).score(noisy, seeds=SEEDS).values, truth)
+        one = auc(Lira(shadows=8, variance=variance).score(evidence, seeds=SEEDS).values, truth)
+        assert many > one - 0.01
 
 
 def test_more_views_help_and_missing_ones_are_refused() -> None:
@@ -263,7 +299,7 @@ def test_more_views_help_and_missing_ones_are_refused() -> None:
         (lambda: ShadowClassifier(classifier="svm"), "classifier must be one of"),
         (lambda: DifficultyCalibration(signal="p"), "signal must be one of"),
         (lambda: Lira(augmentations=0), "augmentations must be an integer >= 1"),
-        (lambda: Lira(views="joint", mode="offline"), "set views to mean"),
+        (lambda: Lira(views="joint", mode="offline"), "set views to weighted"),
         (lambda: Lira(variance="bayes"), "variance must be one of"),
     ],
 )

@@ -8,6 +8,7 @@ from scipy import stats
 
 from leakgauge.attacks.membership import Lira, LossThreshold, Rmia
 from leakgauge.audit.errors import ConfigError, IncompatibleError
+from leakgauge.audit.exposure import exposure, write_risk
 from leakgauge.audit.metrics import auc, clopper_pearson, record_risk, worst_slices
 from leakgauge.audit.restaging import difficulty, opponents_of, plays, usual_slices, with_shadows
 from leakgauge.audit.seeds import Seeds
@@ -179,3 +180,29 @@ def test_worst_slices_hold_together_and_fit_the_report() -> None:
 def test_worst_slices_refuse_masks_of_another_length() -> None:
     with pytest.raises(ConfigError, match="slice 'x'"):
         worst_slices(np.zeros(10), np.arange(10) < 5, {"x": np.ones(9, dtype=bool)})
+
+
+def test_exposure_has_slices_and_risk_and_says_why_not(tmp_path) -> None:
+    import pyarrow.parquet as pq
+
+    from leakgauge.reports.model import Measure
+
+    seen = evidence(records=600)
+    truth = np.random.default_rng(2).random(600) < 0.5
+    attack = Lira(shadows=8)
+    scores = attack.score(seen, seeds=SEEDS)
+    found = exposure(attack, seen, scores, truth, seeds=SEEDS, groups=tuple("ab"[i % 2] for i in range(600)))
+    assert {"group a", "class 1"} <= {row["slice"] for row in found.slices}
+    assert found.risk is not None
+    for measure in found.measures.values():
+        Measure(**measure)
+    write_risk(tmp_path / "risk" / "lira.parquet", found.risk)
+    table = pq.read_table(tmp_path / "risk" / "lira.parquet")
+    assert table.num_rows == 600
+    assert table["rate"][0].as_py() == np.nanmax(found.risk.rate)
+    few = exposure(LossThreshold(), seen, scores, truth, seeds=SEEDS)
+    assert few.risk is None
+    assert few.reason == "needs 8 shadows, the attack reads 0"
+    strict = exposure(attack, seen, scores, truth, seeds=SEEDS, fpr=1e-4)
+    assert strict.risk is None
+    assert "not measurable" in str(strict.reason)

@@ -77,14 +77,13 @@ def test_the_same_document_gives_the_same_bytes(audit: dict[str, Any], tmp_path:
 def test_bytes_do_not_depend_on_the_process(builder: Any, tmp_path: Path) -> None:
     path = builder.write(tmp_path)
     code = (
-        "import json, sys; from pathlib import Path; from leakgauge.reports.render import render;"
+        "import json, sys, time; from pathlib import Path; from leakgauge.reports.render import render;"
         f"render(json.loads(Path({str(path)!r}).read_text()), Path(sys.argv[1]));"
-        "assert not {'torch', 'opacus', 'transformers', 'pandas', 'sklearn'} & set(sys.modules)"
+        "assert not {'torch', 'opacus', 'transformers', 'pandas', 'sklearn'} & set(sys.modules);"
+        # Processor time: the contract's 5 s hold however busy the machine is.
+        "assert time.process_time() < 5, time.process_time()"
     )
-    started = time.perf_counter()
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=True, env={"PYTHONHASHSEED": "1"})
-    # The contract is 5 s; three times that here, because the test machine is shared.
-    assert time.perf_counter() - started < 15
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "b")], check=True, env={"PYTHONHASHSEED": "2"})
     for name in ("report.html", "report.md"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, get_args
 
 import jsonschema
@@ -119,8 +120,15 @@ def test_migration_walks_version_by_version_and_leaves_the_original_alone(audit:
 def test_reading_a_file(tmp_path: Any, builder: Any) -> None:
     path = builder.write(tmp_path)
     assert parse_audit(read_audit(path)).name == "digits-quickstart"
-    path.write_text(path.read_text()[:-40])
-    with pytest.raises(StaleArtifactError, match="corrupt"):
+    whole = path.read_text()
+    path.write_text(whole[:-40])
+    with pytest.raises(StaleArtifactError, match=rf"{re.escape(str(path))} is corrupt"):
+        read_audit(path)
+    path.write_text(whole.replace('"violated"', '"vioIated"', 1))
+    with pytest.raises(StaleArtifactError, match=rf"{re.escape(str(path))}: verdict: .*'vioIated'"):
+        read_audit(path)
+    path.write_text(whole.replace("leakgauge/audit/1", "leakgauge/audit/99"))
+    with pytest.raises(ConfigError, match=rf"{re.escape(str(path))}: schema: unknown version 'leakgauge/audit/99'"):
         read_audit(path)
     with pytest.raises(ConfigError, match="no audit document"):
         read_audit(tmp_path / "absent.json")

@@ -268,3 +268,22 @@ def test_what_is_wrong_with_the_option_is_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(PrerequisiteError, match=r"pip install 'leakgauge\[ray\]'"):
         executor_named("ray", print)
+
+
+@pytest.mark.parametrize(
+    ("extra", "executor", "words"),
+    [
+        ("", "slurm", "'slurm' is unknown; choose from local, ray"),
+        ('[target]\nestimator = "x:y"\n[design]\nmembership = "m.csv"\n', "ray", "nothing is trained"),
+    ],
+)
+def test_the_option_is_checked_before_anything_is_written(
+    tmp_path: Path, extra: str, executor: str, words: str
+) -> None:
+    from leakgauge.audit.conduct import conduct
+
+    audit = '[audit]\nname = "x"\n[data]\nname = "digits"\n[[attack]]\nname = "loss"\n'
+    (tmp_path / "audit.toml").write_text(audit + (extra or '[trainer]\nname = "sgd"\n'))
+    with pytest.raises(ConfigError, match=words):
+        conduct(tmp_path / "audit.toml", tmp_path / "out", [], device="cpu", quiet=True, command="t", executor=executor)
+    assert not (tmp_path / "out").exists()

@@ -80,7 +80,8 @@ def _discrete_laplace(scale: int, size: int, generator: np.random.Generator) -> 
     magnitude = low + scale * high
     negative = generator.integers(2, size=len(low)).astype(bool)
     # Zero would otherwise come up twice, once with each sign.
-    return np.where(negative, -magnitude, magnitude)[~(negative & (magnitude == 0))]
+    drawn: NDArray[np.int64] = np.where(negative, -magnitude, magnitude)[~(negative & (magnitude == 0))]
+    return drawn
 
 
 def _accepted(
@@ -101,7 +102,7 @@ def _coins(exponents: FloatArray, generator: np.random.Generator, exact: _Expone
     # The exponent's own rounding error is multiplied by its size.
     probability = np.exp(-exponents)
     slack = _SLACK * (1 + exponents) * probability
-    heads = uniform + 2.0**-53 <= probability - slack
+    heads: NDArray[np.bool_] = uniform + 2.0**-53 <= probability - slack
     tails = (uniform >= probability + slack) & (first > 0)
     for i in np.flatnonzero(~heads & ~tails):
         heads[i] = _exact_coin(int(first[i]), exact(int(i)), generator)

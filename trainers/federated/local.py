@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...audit.errors import ConfigError
+from ...audit.errors import ConfigError, IncompatibleError
 from ...audit.seeds import Seeds
 from ..sampling import Positions
 from .layout import Buffers, Flat, read_buffers, read_parameters, write_buffers, write_parameters
@@ -96,9 +96,22 @@ def local_update(
     with seeds.at("dropout").torch_scope():
         for batch in plan.batches(len(labels), seeds=seeds):
             rows = torch.from_numpy(batch).to(labels.device)
-            loss = cross_entropy(module(features[rows]), labels[rows])
+            loss = cross_entropy(_logits(module, features[rows]), labels[rows])
             gradients = torch.autograd.grad(loss, trainable)
             with torch.no_grad():
                 for p, g in zip(trainable, gradients, strict=True):
                     p.sub_(g, alpha=plan.learning_rate)
     return ClientUpdate(read_parameters(module) - weights, len(labels), read_buffers(module))
+
+
+def _logits(module: nn.Module, features: Tensor) -> Tensor:
+    """The module's output; batch normalisation cannot train on one row, and says so in our words."""
+    try:
+        return cast("Tensor", module(features))
+    except ValueError as error:
+        if len(features) == 1 and "more than 1 value per channel" in str(error):
+            raise IncompatibleError(
+                "a client's batch is one row, which batch normalisation cannot train on: change batch_size, use "
+                "GroupNorm, or set buffers = 'freeze'"
+            ) from None
+        raise

@@ -8,7 +8,6 @@ it shows what a server would see and is NOT production cryptography. For that us
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -188,44 +187,6 @@ class SecureSum:
                 f"secure sum: each of the {len(self.clients)} clients must either have sent a vector or be named as "
                 f"dropped; unknown {sorted(unknown)}, unaccounted {sorted(missing)}, both {sorted(sent & gone)}"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class MaskedSum:
-    """The federated loop's secure sum with masks, shares and recovery really carried out, one `SecureSum` a round.
-
-    Each client deals with `neighbours` others, and a `threshold_share` of each group of neighbours must answer. The
-    result is the integer sum to the bit; what masking adds is the masked vectors and their cost.
-    """
-
-    neighbours: int = 40
-    threshold_share: float = 1 / 3
-
-    def sum(
-        self, vectors: NDArray[np.int64], *, asked: Sequence[str], survivors: Sequence[str], seeds: Seeds
-    ) -> NDArray[np.int64]:
-        """The sum (dimension,) of `vectors` (survivors, dimension), integers whose sum lies within +-2^31.
-
-        `asked` names the cohort, `survivors` those of it whose vectors arrived; `seeds` are the round's. A single
-        answer is its own sum, which no masking hides, and is returned as it is. Raises `IncompatibleError` where so
-        many dropped out that their masks cannot be removed.
-        """
-        if len(survivors) < 2:
-            return np.asarray(vectors, np.int64).sum(axis=0)
-        group = min(self.neighbours, len(asked) - 1) + 1
-        secure = SecureSum(
-            asked,
-            vectors.shape[1],
-            clip=1.0,
-            bits=2,
-            seeds=seeds.at("secure sum"),
-            threshold=max(2, math.ceil(self.threshold_share * group)),
-            neighbours=self.neighbours,
-            # The caller's own grid guards the range: leave all of it to the values.
-            headroom=2**31 - 1 - len(asked),
-        )
-        masked = {c: secure.mask_units(c, v) for c, v in zip(survivors, vectors, strict=True)}
-        return secure.unmask_units(masked, set(asked) - set(survivors))
 
 
 def _party(number: int, neighbours: tuple[int, ...], seeds: Seeds) -> _Party:

@@ -147,7 +147,8 @@ def natural_updates(recipe: FederatedRecipe, data: Rows, rows: BoolArray, *, see
     watcher = _Collector()
     _federation(plain, schedule, local, seeds, [watcher]).run()
     kept = [u for u in watcher.seen if len(u)]
-    return np.concatenate(kept)[:NATURAL_UPDATES] if kept else np.zeros((1, dimension(local.module)))
+    found: Flat = np.concatenate(kept)[:NATURAL_UPDATES] if kept else np.zeros((1, dimension(local.module)))
+    return found
 
 
 def _prepare(

@@ -50,7 +50,8 @@ class CanaryPlan:
 
     def coins(self, seeds: Seeds) -> BoolArray:
         """Who is in, (count,)."""
-        return coin_flips(self.ids, 1, seeds=seeds.at("coins"), unit=Unit.CLIENT).inside[0]
+        inside: BoolArray = coin_flips(self.ids, 1, seeds=seeds.at("coins"), unit=Unit.CLIENT).inside[0]
+        return inside
 
     def taking_part(self, round_number: int, seeds: Seeds) -> NDArray[np.int64]:
         """Which canaries a round asks, whatever their coins say."""

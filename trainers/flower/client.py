@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 
 from ..federated.layout import Buffers
 from ..federated.sending import RoundSum
@@ -44,7 +45,7 @@ def _train(job: str, message: Message) -> RecordDict:
     parsed = FlowerJob.from_json(job)
     protection = parsed.recipe().protection
     config: Any = message.content["config"]
-    arrays = {k: v.numpy() for k, v in message.content["arrays"].items()}
+    arrays = arrays_in(message)
     buffers = {k[len(BUFFER) :]: v for k, v in arrays.items() if k.startswith(BUFFER)}
     number, names = int(config["round"]), list(config["clients"])
     chosen = np.array([trainer.names.index(n) for n in names], np.int64)
@@ -68,6 +69,12 @@ def _train(job: str, message: Message) -> RecordDict:
         }
     )
     return RecordDict({"arrays": ArrayRecord(record), "metrics": metrics})
+
+
+def arrays_in(message: Message) -> dict[str, NDArray[Any]]:
+    """The arrays of a message by name."""
+    record: Any = message.content["arrays"]
+    return {name: array.numpy() for name, array in record.items()}
 
 
 def _named(buffers: Buffers, position: int) -> Mapping[str, Array]:

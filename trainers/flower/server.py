@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType, RecordDict
@@ -22,7 +22,7 @@ from ..federated.server import Floats, ServerState
 from ..federated.stack import CohortUpdates, LocalTrainer
 from ..federated.training import _recorder as recorder_of
 from ..federated.views import save_transcript
-from .client import BUFFER, train_config
+from .client import BUFFER, arrays_in, train_config
 from .job import FlowerJob, local_trainer
 
 _POLL = 0.2
@@ -63,7 +63,14 @@ def run_federation(grid: Grid, job: FlowerJob) -> FlowerResult:
     remote = GridTrainer(grid, job, local)
     start = ServerState.start(read_parameters(local.module))
     federation = FlowerFederation(
-        remote, schedule, recipe.protection, job.seeds, start, read_buffers(local.module), [recorder]
+        # It has what the loop uses of a local trainer.
+        cast("LocalTrainer", remote),
+        schedule,
+        recipe.protection,
+        job.seeds,
+        start,
+        read_buffers(local.module),
+        [recorder],
     )
     remote.federation = federation
     remote.connect()
@@ -81,9 +88,10 @@ def run_federation(grid: Grid, job: FlowerJob) -> FlowerResult:
 class FlowerFederation(Federation):
     """`Federation` whose clients have added their own noise already where the protection asks for it."""
 
-    def _round_sum(self, number: int, asked: NDArray[np.int64], answered: int) -> RoundSum:
+    def round_sum(self, number: int, asked: NDArray[np.int64], answered: int) -> RoundSum:
+        """A plain sum of what arrives, where clients protect themselves."""
         if self.protection is None or not self.protection.client:
-            return super()._round_sum(number, asked, answered)
+            return super().round_sum(number, asked, answered)
         return RoundSum(number, len(self.state.weights), None, self.clip, self.seeds, answered)
 
 
@@ -131,7 +139,8 @@ class GridTrainer:
         names = tuple(self.local.names)
         for reply in self.grid.send_and_receive(asks, timeout=self.job.timeout):
             if not reply.has_error():
-                partition = int(reply.content["node"]["partition"])  # type: ignore[index, call-overload, arg-type, unused-ignore]
+                node: Any = reply.content["node"]
+                partition = int(node["partition"])
                 self._node_of.update(dict.fromkeys(self.job.clients_of(names, partition), reply.metadata.src_node_id))
         homeless = [n for n in names if n not in self._node_of]
         if homeless:
@@ -170,7 +179,7 @@ class GridTrainer:
 
 
 def _unpack(reply: Message) -> CohortUpdates:
-    arrays = {k: v.numpy() for k, v in reply.content["arrays"].items()}
+    arrays = arrays_in(reply)
     metrics: Any = reply.content["metrics"]
     clients = np.array(metrics["clients"], np.int64)
     held: list[Buffers] = []

@@ -26,6 +26,7 @@ from .memory import chunk_size
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+
 def fit_stack(
     recipe: Recipe,
     data: Rows,

@@ -117,7 +117,7 @@ def band_of(layer: nn.Conv2d, input_shape: tuple[int, int, int], device: str) ->
 
 
 def pairs_of(positions: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first and second member of every unordered pair of positions, by distance: (0, 0), (1, 1), ..., (0, 1), ..."""
+    """The first and second member of every unordered pair of positions, by distance: (0, 0), (1, 1), ..., (0, 1)..."""
     first = np.concatenate([np.arange(positions - apart) for apart in range(positions)])
     second = np.concatenate([np.arange(apart, positions) for apart in range(positions)])
     return first, second

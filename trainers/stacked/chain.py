@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from .band import Band, band_of
+from .engine import is_plain
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,9 +50,9 @@ class Layer:
         """(channels, height, width) of a convolution's pooled outputs."""
         assert self.band is not None
         channels, height, width = self.band.output_shape
-        return (channels, height, width) if self.pool is None else (
-            channels, height // self.pool.rows, width // self.pool.columns
-        )
+        if self.pool is None:
+            return channels, height, width
+        return channels, height // self.pool.rows, width // self.pool.columns
 
     def rows_first(self, value: Tensor) -> Tensor:
         """Outputs (models, outputs, width) of a convolution as a view (models, rows, columns, channels, width)."""
@@ -65,9 +66,7 @@ def layers_of(module: nn.Module, shape: tuple[int, ...], device: str) -> list[La
     """The layers of a plain sequence on records of `shape`, or None where something else occurs."""
     from torch import nn
 
-    if type(module) is not nn.Sequential or any(not p.requires_grad for p in module.parameters()):
-        return None
-    if len({id(layer) for layer in module}) < len(module):
+    if type(module) is not nn.Sequential or not is_plain(module):
         return None
     chain = _Chain([], shape, device)
     if not all(chain.take(layer) for layer in module):
@@ -77,8 +76,7 @@ def layers_of(module: nn.Module, shape: tuple[int, ...], device: str) -> list[La
 
 @dataclass(slots=True)
 class _Chain:
-    """Layers so far and the `shape` of their outputs. `open`: the last one still waits for its ReLU; `late`: modules
-    that may follow it but end what can be said of it."""
+    """Layers so far and the `shape` of their outputs. `open`: the last one still waits for its ReLU."""
 
     layers: list[Layer]
     shape: tuple[int, ...]

@@ -112,7 +112,8 @@ class DenseEngine:
         matrices = []
         for number, (layer, weight) in enumerate(zip(self._layers, self.parameters[::2], strict=True)):
             if layer.band is not None:
-                weight = layer.band.matrix(weight, self._buffer("matrix", number, (len(weight), prod(layer.band.shape))))
+                out = self._buffer("matrix", number, (len(weight), prod(layer.band.shape)))
+                weight = layer.band.matrix(weight, out)
             matrices.append(weight)
         return matrices
 

@@ -61,6 +61,12 @@ def stack_parameters(modules: Sequence[nn.Module]) -> list[Tensor]:
     return [torch.stack([p.detach() for p in column]) for column in columns]
 
 
+def is_plain(module: nn.Module) -> bool:
+    """Whether every parameter is trained and belongs to one layer that occurs once."""
+    names = len(list(module.named_parameters(remove_duplicate=False)))
+    return names == len(list(module.parameters())) and all(p.requires_grad for p in module.parameters())
+
+
 def loss_gradient(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
     """The derivative (models, width, classes) of the weighted sum of cross-entropies by the logits."""
     import torch

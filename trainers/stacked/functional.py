@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 def functional_engine(modules: Sequence[nn.Module], features: Tensor) -> FunctionalEngine | None:
     """An engine over these models, or None where the module cannot be batched: it has buffers or frozen parameters,
-    draws random numbers, or decides by the values it sees."""
+    holds one module under two names (`functional_call` of torch 2.13 does not put its weights back), draws random
+    numbers, or decides by the values it sees."""
     import torch
 
     first = modules[0]
     if list(first.buffers()) or any(not p.requires_grad for p in first.parameters()):
+        return None
+    if len(list(first.named_modules(remove_duplicate=False))) > len(list(first.modules())):
         return None
     engine = FunctionalEngine(first, stack_parameters(modules[:1]), features)
     zero = torch.zeros(1, 2, dtype=torch.int64, device=features.device)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .engine import is_plain
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -28,7 +30,7 @@ def plan_of(module: nn.Module, *, image: bool) -> list[Parametric | nn.Module] |
     plan: list[Parametric | nn.Module] = []
     held = 0
     leaves = list(_leaves(module))
-    if len({id(leaf) for leaf in leaves}) < len(leaves) or any(not p.requires_grad for p in module.parameters()):
+    if not is_plain(module):
         return None
     for leaf in leaves:
         parameters = len(list(leaf.parameters()))

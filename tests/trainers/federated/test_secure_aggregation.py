@@ -11,7 +11,7 @@ from leakgauge.audit.seeds import Seeds
 from leakgauge.trainers.federated import masks, shamir
 from leakgauge.trainers.federated.discrete_gaussian import discrete_gaussian
 from leakgauge.trainers.federated.fixed_point import FixedPoint
-from leakgauge.trainers.federated.secure_aggregation import MaskedSum, SecureSum
+from leakgauge.trainers.federated.secure_aggregation import SecureSum
 
 pytest.importorskip("cryptography")
 
@@ -213,16 +213,10 @@ def test_same_seeds_same_bytes():
     assert first.tobytes() == second.tobytes()
 
 
-@pytest.mark.parametrize(("asked", "lost"), [(1, 0), (2, 1), (3, 1), (60, 15)])
-def test_masked_sum_is_the_plain_integer_sum(asked, lost):
-    names = cohort(asked)
-    survivors = names[lost:]
-    vectors = Seeds(22).generator().integers(-(2**24), 2**24, size=(len(survivors), 11))
-    total = MaskedSum().sum(vectors, asked=names, survivors=survivors, seeds=Seeds(23))
-    assert total.tolist() == vectors.sum(axis=0).tolist()
-
-
-def test_masked_sum_of_nobody_is_zero():
-    assert (
-        MaskedSum().sum(np.zeros((0, 4), np.int64), asked=cohort(3), survivors=[], seeds=Seeds(0)).tolist() == [0] * 4
-    )
+def test_a_large_cohort_with_few_neighbours_each_sums_exactly():
+    clients = cohort(60)
+    secure = SecureSum(clients, 11, 1.0, 20, seeds=Seeds(22), neighbours=10, threshold=3)
+    vectors = {c: Seeds(23).at(c).generator().integers(-(2**18), 2**18, size=11) for c in clients}
+    masked = {c: secure.mask_units(c, vectors[c]) for c in clients[12:]}
+    expected = sum(vectors[c] for c in clients[12:])
+    assert secure.unmask_units(masked, clients[:12]).tolist() == expected.tolist()

@@ -130,8 +130,8 @@ def test_bad_jobs_are_refused():
     short = job("plain", nodes=3, timeout=0.1)
     with pytest.raises(PrerequisiteError, match="1 of 3 nodes connected"):
         run_federation(InProcessGrid(build_client_app(short), {1: {"partition-id": 0}}), short)
+    grid = InProcessGrid(build_client_app(job("plain")), {1: {"partition-id": 0}, 2: {"partition-id": 0}})
     with pytest.raises(PrerequisiteError, match="partition ids 0 to 1"):
-        grid = InProcessGrid(build_client_app(job("plain")), {1: {"partition-id": 0}, 2: {"partition-id": 0}})
         run_federation(grid, job("plain"))
 
 

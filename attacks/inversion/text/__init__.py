@@ -1,0 +1,1 @@
+"""Reconstruction of token sequences from the gradients of transformers."""
