@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
 
 from ..audit.errors import ConfigError, IncompatibleError, PrerequisiteError
 from .targets import TorchTarget, as_logits
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 LARGEST_BYTE = 255
 
@@ -47,12 +47,12 @@ def load_huggingface_target(
             raise IncompatibleError(f"target.huggingface: {architecture} is no sequence or image classifier")
         module = kinds[kind].from_pretrained(source, use_safetensors=True, **options)
         if kind == "ImageClassification":
-            return ImageTarget(module, device, _preparation(source, options))
+            return TorchTarget(OfPixels(module, _preparation(source, options)), device)
         if not tokenize:
-            return SequenceTarget(module, device)
+            return SequenceTarget(OfTokens(module), device)
         from transformers import AutoTokenizer
 
-        return TextTarget(module, device, AutoTokenizer.from_pretrained(source, **options))
+        return SequenceTarget(OfTexts(module, AutoTokenizer.from_pretrained(source, **options)), device)
     except (OSError, ValueError) as error:
         raise PrerequisiteError(
             f"target.huggingface: {source!r} cannot be loaded: {' '.join(str(error).split())[:300]}"
@@ -60,7 +60,7 @@ def load_huggingface_target(
 
 
 class SequenceTarget(TorchTarget):
-    """Token ids; adds the attention mask that follows from the padding token."""
+    """Token ids, or bytes, to a sequence classifier."""
 
     def log_probabilities(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """As in `Target`. Raises `IncompatibleError` for features that are no tokens."""
@@ -71,43 +71,55 @@ class SequenceTarget(TorchTarget):
             )
         return super().log_probabilities(features)
 
-    def _logits(self, features: Tensor) -> Tensor:
-        padding = getattr(self.module.config, "pad_token_id", None)
-        mask = None if padding is None else (features != padding).long()
-        return as_logits(self.module(input_ids=features, attention_mask=mask), len(features))
+
+class OfTokens(nn.Module):
+    """A sequence classifier of token ids (records, length), with the attention mask that follows from the padding."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (records, classes)."""
+        padding = getattr(self.classifier.config, "pad_token_id", None)
+        mask = None if padding is None else (tokens != padding).long()
+        return as_logits(self.classifier(input_ids=tokens, attention_mask=mask), len(tokens))
 
 
-class TextTarget(SequenceTarget):
-    """UTF-8 bytes (records, length), anything above 255 being padding; the model's tokenizer makes tokens of them."""
+class OfTexts(nn.Module):
+    """A sequence classifier of UTF-8 bytes (records, length), anything above 255 being padding: its tokenizer makes
+    tokens of them."""
 
-    def __init__(self, module: nn.Module, device: str, tokenizer: Any) -> None:
-        super().__init__(module, device)
-        self.tokenizer = tokenizer
+    def __init__(self, classifier: nn.Module, tokenizer: Any) -> None:
+        super().__init__()
+        self.classifier, self.tokenizer = classifier, tokenizer
 
-    def _logits(self, features: Tensor) -> Tensor:
-        texts = [bytes(row[row <= LARGEST_BYTE].tolist()).decode("utf-8", "replace") for row in features.cpu()]
-        longest = getattr(self.module.config, "max_position_embeddings", None)
+    def forward(self, given: Tensor) -> Tensor:
+        """Logits (records, classes)."""
+        texts = [bytes(row[row <= LARGEST_BYTE].tolist()).decode("utf-8", "replace") for row in given.cpu()]
+        longest = getattr(self.classifier.config, "max_position_embeddings", None)
         tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        return as_logits(self.module(**tokens.to(self.device)), len(features))
+        return as_logits(self.classifier(**tokens.to(given.device)), len(given))
 
 
-class ImageTarget(TorchTarget):
-    """Pixels in [0, 1]; resized, cropped and normalised inside the module, so that gradients reach the pixels."""
+class OfPixels(nn.Module):
+    """An image classifier of pixels in [0, 1], prepared inside, so that gradients reach the pixels."""
 
-    def __init__(self, module: nn.Module, device: str, preparation: Mapping[str, Any]) -> None:
-        super().__init__(module, device)
-        self.preparation = preparation
+    def __init__(self, classifier: nn.Module, preparation: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.classifier, self.preparation = classifier, preparation
 
-    def _logits(self, features: Tensor) -> Tensor:
-        if features.dim() != 4:
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (records, classes)."""
+        if pixels.dim() != 4:
             raise IncompatibleError(
                 "target.huggingface: an image classifier reads (channels, height, width), got records of shape "
-                f"{tuple(features.shape[1:])}"
+                f"{tuple(pixels.shape[1:])}"
             )
-        channels = getattr(self.module.config, "num_channels", features.shape[1])
-        if features.shape[1] == 1 and channels == 3:
-            features = features.expand(-1, 3, -1, -1)
-        return as_logits(self.module(prepared(features, self.preparation)), len(features))
+        channels = getattr(self.classifier.config, "num_channels", pixels.shape[1])
+        if pixels.shape[1] == 1 and channels == 3:
+            pixels = pixels.expand(-1, 3, -1, -1)
+        return as_logits(self.classifier(prepared(pixels, self.preparation)), len(pixels))
 
 
 def _preparation(source: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -126,9 +138,6 @@ def prepared(pixels: Tensor, preparation: Mapping[str, Any]) -> Tensor:
 
     Torch's bilinear or bicubic resizing with antialiasing stands in for Pillow's, which rounds to 8 bits in between.
     """
-    import torch
-    from torch.nn import functional
-
     if preparation.get("do_resize") and (size := _resized(preparation.get("size"), pixels.shape[-2:])):
         mode = "bicubic" if preparation.get("resample") == 3 else "bilinear"
         if size != tuple(pixels.shape[-2:]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,10 @@ def read_trend(folder: Path, *, confidence: float = 0.95) -> list[Trend]:
     """The trends of all audits whose baselines lie in `folder` (`*.json`, subfolders included), by name.
 
     Baselines are ordered by when their last run finished, then by file name. A statistic that changed starts a new
-    series. Raises `ConfigError` when the folder holds no baseline; damaged files raise as in `read_baseline`.
+    series. Other JSON documents are passed over. Raises `ConfigError` when the folder holds no baseline; damaged files
+    raise as in `read_baseline`.
     """
-    paths = sorted(folder.rglob("*.json")) if folder.is_dir() else []
+    paths = [p for p in sorted(folder.rglob("*.json")) if _may_be_baseline(p)] if folder.is_dir() else []
     if not paths:
         raise ConfigError(f"{folder}: no baselines (*.json) there")
     if not 0 < confidence < 1:
@@ -78,6 +80,15 @@ def read_trend(folder: Path, *, confidence: float = 0.95) -> list[Trend]:
     read.sort(key=lambda pair: (pair[0].created or "", str(pair[1])))
     names = sorted({baseline.name for baseline, _ in read})
     return [_trend(name, [(b, p) for b, p in read if b.name == name], confidence) for name in names]
+
+
+def _may_be_baseline(path: Path) -> bool:
+    """False for a JSON document that says it is something else; what cannot be read counts as a damaged baseline."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return True
+    return isinstance(document, dict) and str(document.get("schema", "")).startswith("leakgauge/baseline/")
 
 
 def _trend(name: str, baselines: list[tuple[Baseline, Path]], confidence: float) -> Trend:

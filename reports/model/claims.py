@@ -1,5 +1,8 @@
 """A privacy promise with its fine print."""
 
+# Pydantic copies defaults; ruff knows that only where BaseModel itself is the base.
+# ruff: noqa: RUF012
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,5 +1,8 @@
 """Who could be a member and what was fixed beforehand; and how useful the models are."""
 
+# Pydantic copies defaults; ruff knows that only where BaseModel itself is the base.
+# ruff: noqa: RUF012
+
 from __future__ import annotations
 
 from typing import Literal

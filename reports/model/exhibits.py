@@ -1,5 +1,8 @@
 """What a finding may show beside its figures: slices, curves, and examples of what an attack got back."""
 
+# Pydantic copies defaults; ruff knows that only where BaseModel itself is the base.
+# ruff: noqa: RUF012
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,8 @@
 """One rule applied to one trainer, with the bound behind its verdict."""
 
+# Pydantic copies defaults; ruff knows that only where BaseModel itself is the base.
+# ruff: noqa: RUF012
+
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal

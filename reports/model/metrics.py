@@ -1,5 +1,8 @@
 """What the scores of an attack show: estimates with intervals, rates, curves, named measures."""
 
+# Pydantic copies defaults; ruff knows that only where BaseModel itself is the base.
+# ruff: noqa: RUF012
+
 from __future__ import annotations
 
 from typing import Any, Literal

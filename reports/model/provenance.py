@@ -1,5 +1,8 @@
 """What is needed to repeat the audit, and what was tried before."""
 
+# Pydantic copies defaults; ruff knows that only where BaseModel itself is the base.
+# ruff: noqa: RUF012
+
 from __future__ import annotations
 
 from .part import Part, Verdict

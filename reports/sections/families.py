@@ -7,6 +7,7 @@ from ..context import Context
 from ..figures.lines import described, lines_figure
 from ..model import Baseline, Finding, Measure, Slice
 from ..numbers import interval, number, percent
+from .by_threat import by_threat
 from .examples import examples
 
 MOST_SERIES = 16
@@ -42,6 +43,7 @@ def _build(context: Context, family: str) -> Section:
     question = texts.find(f"family.{family}.meaning")
     if question:
         blocks.append(Paragraph(question, lead=True))
+    blocks += by_threat(context, findings)
     blocks += [*_threats(context, findings), *_measures(context, findings), *_slices(context, findings)]
     blocks += [*_series(context, findings), *examples(context, findings)]
     return Section(f"family-{_slug(family)}", texts("families.title", family=family_name(context, family)), (*blocks,))

@@ -225,8 +225,8 @@ def test_views_enter_lira_as_a_joint_normal_law() -> None:
     for variance, views in (
         ("per-example", "joint"),
         ("global", "joint"),
-        ("per-example", "mean"),
-        ("bayesian", "mean"),
+        ("per-example", "weighted"),
+        ("bayesian", "weighted"),
     ):
         scores = Lira(shadows=12, augmentations=3, variance=variance, views=views).score(evidence, seeds=SEEDS).values
         assert auc(scores, truth) > 0.6

@@ -239,6 +239,33 @@ def test_a_service_that_gives_labels_only(tmp_path, service, monkeypatch):
     assert audit["system"]["trainers"][0]["spec"]["url"] == service
 
 
+def test_an_existing_network_is_asked_for_gradients_and_distilled(tmp_path, service, monkeypatch):
+    from safetensors.torch import save_file
+
+    from leakgauge.audit.seeds import Seeds
+    from leakgauge.trainers.data import DataSpec, load_data
+    from leakgauge.trainers.sgd import Sgd
+
+    monkeypatch.chdir(tmp_path)
+    rows = load_data(DataSpec(path="data.npz", preprocessing_fit="none", seed=0)).rows
+    members = np.zeros(len(rows), bool)
+    members[:500] = np.loadtxt("members.csv", delimiter=",", skiprows=1, usecols=1, dtype=str) == "True"
+    trainer = Sgd(hidden=(64,), epochs=60, optimizer="adam", learning_rate=0.003, batch_size=32)
+    save_file(trainer.fit(rows, members, seeds=Seeds(0), device="cpu").model.state_dict(), "model.safetensors")
+    (tmp_path / "users_net.py").write_text(
+        "import torch\ndef build(shape, classes):\n    return torch.nn.Sequential(\n"
+        "        torch.nn.Flatten(), torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    head, tail = SERVED.split("[target]")[0], SERVED.split("[design]")[1].split("[[attack]]")[0]
+    target = '[target]\npath = "model.safetensors"\nbuilder = "users_net:build"\n[design]'
+    wanted = attacks("gradient-norm", "quantile", 'name = "loss-trajectory"\nshadows = 0\nepochs = 8\nhidden = 64')
+    audit = run(tmp_path, head.replace('"labels"', '"weights"') + target + tail + wanted)
+    assert audit["status"] == "ok"
+    assert min(auc(audit).values()) > 0.6
+    assert not LabelServer.asked
+
+
 def test_labels_only_goes_with_access_to_labels_only(tmp_path, service, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"access = \['labels'\]"):

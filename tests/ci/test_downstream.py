@@ -116,7 +116,7 @@ def test_overrides_reach_the_run(project):
 
 
 def test_the_projects_own_tests_pass_in_pytest(project):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_leakage.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "check_leakage.py"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=project, env=environment(project))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed, 1 skipped" in done.stdout

@@ -145,3 +145,38 @@ def test_shortest_edge_and_crop() -> None:
         prepared(pixels, {"do_center_crop": True, "crop_size": 50})
     raw = prepared(pixels, {"do_rescale": False})
     np.testing.assert_allclose(raw.numpy(), pixels.numpy() * 255, rtol=1e-6)
+
+
+def test_gradients_reach_the_weights_through_the_preparation(tmp_path: Path) -> None:
+    """White-box queries see the module as it is asked: pixels prepared, padding masked, bytes tokenized."""
+    from leakgauge.attacks.membership.queries import GradientNorms
+    from leakgauge.audit.types import Rows, Trained
+
+    def norms(folder: Path, features: np.ndarray) -> np.ndarray:
+        target = load_huggingface_target(str(folder), device="cpu")
+        rows = Rows(features, np.array([0, 1, 2]), ("a", "b", "c"), 3)
+        return GradientNorms().ask(Trained(target.module, target, None, 0), rows, seeds=Seeds(1), device="cpu")
+
+    module = tiny_image_models()["vit"].eval()
+    module.save_pretrained(tmp_path / "vit")
+    steps = {"do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.1] * 3}
+    (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(steps))
+    found = norms(tmp_path / "vit", PIXELS[:3])
+    for record, label, answer in zip(PIXELS[:3], range(3), found, strict=True):
+        pixels = torch.from_numpy(record[None]).requires_grad_()
+        module.zero_grad()
+        loss = torch.nn.functional.cross_entropy(module((pixels - 0.5) / 0.1).logits, torch.tensor([label]))
+        loss.backward()
+        assert answer[0] == pytest.approx(float(pixels.grad.norm()), rel=1e-3)
+        whole = sum(float(p.grad.square().sum()) for p in module.parameters() if p.grad is not None) ** 0.5
+        assert np.sqrt(np.square(answer[1:]).sum()) == pytest.approx(whole, rel=1e-3)
+    bert = tiny_bert(tmp_path / "bert")
+    tokens = Seeds(1).generator().integers(1, 30, (3, 8))
+    tokens[1:, 5:] = 0
+    found = norms(tmp_path / "bert", tokens)
+    for record, label, answer in zip(tokens, range(3), found, strict=True):
+        bert.zero_grad()
+        kept = torch.from_numpy(record[record != 0][None])
+        torch.nn.functional.cross_entropy(bert(kept).logits, torch.tensor([label])).backward()
+        whole = sum(float(p.grad.square().sum()) for p in bert.parameters() if p.grad is not None) ** 0.5
+        assert np.sqrt(np.square(answer[1:]).sum()) == pytest.approx(whole, rel=1e-3)

@@ -47,6 +47,8 @@ def test_limits_are_those_of_a_mean(folder):
 def test_folders_without_baselines_are_refused(tmp_path, folder):
     with pytest.raises(ConfigError, match="no baselines"):
         read_trend(tmp_path / "none")
+    (folder / "package.json").write_text('{"name": "something else"}')
+    assert len(read_trend(folder)[0].series[0].points) == 2
     (folder / "broken.json").write_text("{")
     with pytest.raises(StaleArtifactError, match=r"broken\.json"):
         read_trend(folder)

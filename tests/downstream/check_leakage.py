@@ -1,4 +1,7 @@
-"""The downstream project's own tests, run by pytest with LeakGauge's plugin."""
+"""The downstream project's own tests, run by pytest with LeakGauge's plugin.
+
+Not called test_*: LeakGauge's own test session must not collect it.
+"""
 
 from __future__ import annotations
 
