@@ -103,7 +103,7 @@ def extra_of(attack: Any, seen: Witnessed) -> dict[str, Any]:
     if callable(threat := getattr(attack, "threat", None)):
         extra["threat"] = dict(threat())
     if seen.metrics:
-        extra["run"] = dict(seen.metrics)
+        extra["evidence"] = {"run": dict(seen.metrics)}
     return extra
 
 

@@ -76,6 +76,7 @@ class ClientCanary:
             "attacker": _OBSERVERS[self.view],
             "knows": "sampling rate, rounds, noise and every canary's direction; everything but the coins",
             "canaries": f"{self.canaries} clients that send {self.strength:g} clips along a direction of their own",
+            "not tested": "homomorphic encryption, clients that collude, the cryptography of secure aggregation",
         }
 
     def canary_set(self, inside: BoolArray) -> CanarySet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -121,7 +122,10 @@ class _Probe:
         if not length:
             return np.zeros(len(self.labels))
         tangent = self._named(np.asarray(move) / length)
-        slope = torch.func.jvp(self._losses, (self._named(weights),), (tangent,))[1]
+        with warnings.catch_warnings():
+            # Forward derivatives of some layers are still torch.jit scripts inside torch.
+            warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=DeprecationWarning)
+            slope = torch.func.jvp(self._losses, (self._named(weights),), (tangent,))[1]
         return np.asarray(-slope.detach().cpu().numpy())
 
     def _losses(self, named: dict[str, Tensor]) -> Tensor:

@@ -22,14 +22,14 @@ def by_threat(context: Context, findings: list[Finding]) -> list[Block]:
 
 
 def _row(context: Context, finding: Finding, accuracy: str) -> tuple[Cell, ...]:
-    bound, judged = finding.bound, finding.judged
+    bound = finding.bound
     assert bound is not None
     return (
         context.trainer_name(finding.trainer),
         (finding.threat or {})["attacker"],
         claimed(finding.claim.epsilon) if finding.claim else "–",
         shown(bound.epsilon),
-        shown(judged.ceiling if judged else bound.ceiling),
+        shown(bound.ceiling),
         accuracy,
         context.badge(finding.verdict),
     )
