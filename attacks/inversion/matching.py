@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ...audit.errors import ConfigError
@@ -20,8 +20,9 @@ class Matching:
 
     `optimizer`: "adam" on the sign of the gradient with a cosine schedule, or "lbfgs". `total_variation`,
     `statistics` (distance to known batch statistics) and `consistency` (distance of the restarts to their mean, Yin et
-    al. 2021, arXiv 2104.07586) are weights of the further terms. `restarts` run side by side in one program; the one
-    with the least matching loss is taken, and the truth is never looked at. `seconds` stops early.
+    al. 2021, arXiv 2104.07586) are weights of the further terms. `restarts` run side by side in one program, or one
+    after another where `together` is False (then without `consistency`); the one with the least matching loss is taken,
+    and the truth is never looked at. `seconds` stops early, each restart having its share of them.
     """
 
     distance: Literal["cosine", "euclidean"] = "cosine"
@@ -32,6 +33,7 @@ class Matching:
     statistics: float = 0.0
     consistency: float = 0.0
     restarts: int = 1
+    together: bool = True
     seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -45,7 +47,7 @@ class Matching:
 @dataclass(frozen=True, slots=True)
 class Match:
     """The best restart's images (batch, channels, height, width) in the model's input scale, every restart's final
-    matching loss (restarts,), and what it took."""
+    matching loss (restarts,), and what it took: steps of the whole program (of all searches where they took turns)."""
 
     images: Any
     losses: Any
@@ -68,17 +70,29 @@ def match(
     import torch
 
     check_observation(observation.gradients, module)
-    batch, device, dtype = len(labels), observation.gradients[0].device, observation.gradients[0].dtype
-    start = torch.randn((search.restarts, batch, *shape), generator=seeds.torch_generator(), dtype=dtype).to(device)
-    images = torch.maximum(torch.minimum(start, high), low).requires_grad_()
+    start = _starts(observation.gradients[0], (len(labels), *shape), search.restarts, seeds)
+    start = torch.maximum(torch.minimum(start, high), low)
     loss = _matching_loss(observation, module, labels, search)
     run = _lbfgs if search.optimizer == "lbfgs" else _signed_adam
-    began = time.perf_counter()
-    done = run(images, loss, search, low, high)
-    with torch.enable_grad():
-        final = loss(images)[0].detach()
-    final = torch.nan_to_num(final, nan=math.inf)
-    return Match(images.detach()[int(final.argmin())], final, done, time.perf_counter() - began)
+    groups = [start] if search.together else list(start.split(1))
+    if search.seconds is not None:
+        search = replace(search, seconds=search.seconds / len(groups))
+    began, done, found, losses = time.perf_counter(), 0, [], []
+    for group in groups:
+        images = group.clone().requires_grad_()
+        done += run(images, loss, search, low, high)
+        found.append(images.detach())
+        losses.append(torch.nan_to_num(loss(images)[0].detach(), nan=math.inf))
+    final = torch.cat(losses)
+    return Match(torch.cat(found)[int(final.argmin())], final, done, time.perf_counter() - began)
+
+
+def _starts(like: Any, shape: tuple[int, ...], restarts: int, seeds: Seeds) -> Any:
+    """(restarts, *shape) of noise, each restart from a stream of its own: more of them change none of the others."""
+    import torch
+
+    streams = [seeds.at("restart", number).torch_generator() for number in range(restarts)]
+    return torch.stack([torch.randn(shape, generator=g, dtype=like.dtype) for g in streams]).to(like.device)
 
 
 Loss = Callable[[Any], tuple[Any, Any]]

@@ -17,6 +17,7 @@ AGGREGATION_RULES = {
     "aggregate.non-finite": "A NaN or infinite update of one client neither spreads nor stops the round.",
     "aggregate.huge-update": "An update of norm 1e30 moves the global model no further than the clip allows.",
     "aggregate.weight-zero": "A client without examples is aggregated like any other.",
+    "aggregate.integer-buffer": "An integer counter in the model comes back as an integer, without noise.",
     "aggregate.noise-source": "The noise does not come from a process-wide generator that anybody may have seeded.",
     "aggregate.adaptive-clip": "An adaptive clip grows while all updates are longer than it.",
 }

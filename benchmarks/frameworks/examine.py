@@ -77,6 +77,22 @@ def probe_subject(subject: Subject, *, seeds: Seeds) -> list[CheckResult]:
         return probe_aggregation(aggregate, clip=CLIP, clients=CLIENTS, dimension=subject.dimension)
 
 
+def probe_flower_buffers(*, seeds: Seeds) -> CheckResult:
+    """An int64 counter, three steps further at each client, through server-side fixed clipping with a wide clip."""
+    from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping
+
+    from .flower import integer_buffer_after
+
+    with seeds.at("global").numpy_scope():
+        after = integer_buffer_after(lambda s: DifferentialPrivacyServerSideFixedClipping(s, NOISE, 100.0, CLIENTS))
+    rule = "aggregate.integer-buffer"
+    if isinstance(after, Exception):
+        return CheckResult(rule, False, f"an int64 counter raises {type(after).__name__}: {after}")
+    passed = after is not None and after.dtype.kind == "i"
+    kind = "nothing" if after is None else f"{after.dtype} {float(after):.3f}"
+    return CheckResult(rule, passed, f"a counter that went from 0 to 3 at every client comes back as {kind}")
+
+
 def probe_flower_clips(*, seeds: Seeds) -> dict[str, CheckResult]:
     """Both adaptive strategies of Flower with all updates a hundred times the first clip, and no noise."""
     from flwr.clientapp.mod import adaptiveclipping_mod

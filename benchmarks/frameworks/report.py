@@ -7,6 +7,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from ...audit.aggregation import SceneAudit
+from ...audit.bounds.gaussian import gaussian_epsilon
 from ...audit.checks.record import CheckResult
 from .reproductions import REPRODUCTIONS
 from .subjects import CLIENTS, CLIP, DELTA, DIMENSION, NOISE
@@ -38,6 +39,7 @@ def markdown(results: Results) -> str:
     lines += ["`alone` one client's own noisy message, replaced by the opposite one.", ""]
     lines += ["## Probes", "", "| aggregation | rule | passed | seen |", "|---|---|---|---|"]
     lines += [_probe(title, r) for title, results_ in results.probes.items() for r in results_]
+    lines += _accountants(results)
     lines += ["", "## Not tested", "", *(f"* {name}: {why}." for name, why in results.left_out.items()), ""]
     if any(o.subject.package.startswith("flwr") for o in results.outcomes):
         lines += ["## Reproductions", "", *(part for r in REPRODUCTIONS for part in r.lines())]
@@ -48,6 +50,7 @@ def markdown(results: Results) -> str:
 def _row(outcome: Outcome, audit: SceneAudit) -> str:
     subject, noise = outcome.subject, audit.noise
     name = f"{subject.name} (control)" if subject.control else subject.name
+    name += f" ({subject.note})" if subject.note else ""
     claimed = f"{audit.claimed.noise_multiplier:.3g} | "
     if noise is None or audit.judged is None or audit.family is None:
         measured = f"- | {audit.claimed.claim.epsilon:.4g} | - | -"
@@ -60,6 +63,16 @@ def _row(outcome: Outcome, audit: SceneAudit) -> str:
         f"| {subject.package} | {name} | {audit.scene} | {audit.runs} | {claimed}{measured} "
         f"| {audit.verdict} | {refutes} |"
     )
+
+
+def _accountants(results: Results) -> list[str]:
+    """What each accountant says of one release against the exact figure; above it is loose, and safe."""
+    exact = gaussian_epsilon(1 / NOISE, DELTA)
+    claims = [o.subject.claimed.claim for o in results.outcomes if o.subject.claimed.noise_multiplier == NOISE]
+    said = sorted({(c.accountant, f"{c.epsilon:.4f}") for c in claims})
+    rows = [f"| {name} | {epsilon} | {exact:.4f} |" for name, epsilon in said]
+    head = ["| accountant | one release at noise multiplier 1 | exact |", "|---|---:|---:|"]
+    return ["", "## Accountants", "", *head, *rows]
 
 
 def _probe(title: str, result: CheckResult) -> str:

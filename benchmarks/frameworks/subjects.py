@@ -31,7 +31,7 @@ class Subject:
     """One aggregation, how to build it with and without noise, the claim, and the scenes to play with `runs` a side.
 
     `make(noise, seeds)` gives the aggregation; noise 0 is the unprotected twin. `expected` are the scenes in which this
-    release is known to break its claim; a control has none.
+    release is known to break its claim; a control has none. `note` says what is unusual in its settings.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Subject:
     runs: int
     expected: tuple[str, ...] = ()
     control: bool = False
+    note: str = ""
     dimension: int = DIMENSION
 
 
@@ -100,8 +101,26 @@ def flower_subjects() -> list[Subject]:
         Subject("server-side fixed clipping", package, claimed, server_fixed, ("equal",), 2400, control=True),
         Subject("server-side fixed clipping", package, claimed, server_fixed, ("heavy",), 2400, ("heavy",)),
         Subject("client-side fixed clipping", package, claimed, client_fixed, ("heavy",), 2400, ("heavy",)),
-        Subject("server-side adaptive clipping", package, claimed, server_adaptive, ("loud",), 2400, ("loud",)),
-        Subject("client-side adaptive clipping", package, claimed, client_adaptive, ("loud",), 2400, ("loud",)),
+        Subject(
+            "server-side adaptive clipping",
+            package,
+            claimed,
+            server_adaptive,
+            ("loud",),
+            2400,
+            ("loud",),
+            note=_LEARNING_RATE,
+        ),
+        Subject(
+            "client-side adaptive clipping",
+            package,
+            claimed,
+            client_adaptive,
+            ("loud",),
+            2400,
+            ("loud",),
+            note=_LEARNING_RATE,
+        ),
         Subject("fixed clipping with accountant", package, add_remove, accounted, ("opposed",), 2400, ("opposed",)),
         *local_subjects(package),
     ]
@@ -132,7 +151,7 @@ def local_subjects(package: str) -> list[Subject]:
 
 
 _ADAPTIVE = {"initial_clipping_norm": CLIP, "clip_norm_lr": 1.0, "clipped_count_stddev": 2.0}
-"""A learning rate that Flower allows; the default 0.2 has the same defect, smaller."""
+_LEARNING_RATE = "clip_norm_lr 1; the default 0.2 has the same defect, smaller"
 
 
 def own_subjects() -> list[Subject]:

@@ -12,7 +12,7 @@ from typing import Any
 from ...audit.checks.record import CheckResult
 from ...audit.seeds import Seeds
 from ...trainers.flower import require_flower
-from .examine import Outcome, examine_subject, probe_flower_clips, probe_subject
+from .examine import Outcome, examine_subject, probe_flower_buffers, probe_flower_clips, probe_subject
 from .subjects import Subject, flower_subjects, own_subjects
 
 ROOT = 20261121
@@ -84,6 +84,8 @@ def measure(*, runs: int | None = None) -> Results:
         for name, result in probe_flower_clips(seeds=seeds.at("clips")).items():
             title = next(t for t in probes if t.endswith(name))
             probes[title] = (*probes[title], result)
+        fixed = next(t for t in probes if t.endswith("server-side fixed clipping"))
+        probes[fixed] = (*probes[fixed], probe_flower_buffers(seeds=seeds.at("buffers")))
     return Results(tuple(outcomes), probes, left_out)
 
 

@@ -306,3 +306,20 @@ def test_more_views_help_and_missing_ones_are_refused() -> None:
 def test_bad_parameters_are_named(build, message) -> None:
     with pytest.raises(ConfigError, match=message):
         build()
+
+
+def test_global_variance_pools_both_sides() -> None:
+    evidence, _ = leaky(80, shadows=8)
+    from leakgauge.attacks.membership.signals import logit
+
+    phi = np.stack([logit(shadow, evidence.labels) for shadow in evidence.shadows])
+    target = logit(evidence.target, evidence.labels)
+    means, squares, freedom = {}, 0.0, 0
+    for seen in (True, False):
+        sides = [phi[evidence.shadow_inside[:, i] == seen, i] for i in range(80)]
+        means[seen] = np.array([side.mean() for side in sides])
+        squares += sum(((side - side.mean()) ** 2).sum() for side in sides)
+        freedom += sum(len(side) - 1 for side in sides)
+    laws = [stats.norm(means[seen], np.sqrt(squares / freedom)) for seen in (True, False)]
+    scores = Lira(shadows=8, variance="global").score(evidence, seeds=SEEDS).values
+    assert np.allclose(scores, laws[0].logpdf(target) - laws[1].logpdf(target))

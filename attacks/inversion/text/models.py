@@ -49,10 +49,16 @@ class TextModel(Protocol):
 def build_text_model(
     architecture: Architecture, *, layers: int, width: int, heads: int, vocabulary: int, length: int, seeds: Seeds
 ) -> TextModel:
-    """A randomly initialised model in evaluation mode. `ConfigError` for sizes that do not fit."""
-    if width % heads or layers < 2:
+    """A randomly initialised model in evaluation mode. `ConfigError` for sizes that do not fit.
+
+    An encoder needs three layers: its loss reads one position, so in the last layer's weights a sequence leaves a
+    gradient of rank at most 2 heads + 1 (one query; keys and values of a head all point one way), below its tokens.
+    """
+    least = 2 if architecture == "gpt2" else 3
+    if width % heads or layers < least:
         raise ConfigError(
-            f"text model: width {width} must be a multiple of {heads} heads, and layers {layers} at least 2"
+            f"text model: width {width} must be a multiple of {heads} heads, and layers {layers} at least {least} for "
+            f"{architecture}"
         )
     if architecture == "gpt2":
         return _gpt2(layers, width, heads, vocabulary, length, seeds)

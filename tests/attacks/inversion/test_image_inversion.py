@@ -54,16 +54,24 @@ def test_one_record_through_a_linear_layer_is_exact(digits, tmp_path):
     assert outcome.measures["ssim"].value == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_batch_through_a_softmax_layer_is_a_mixture_that_shows_each_record():
+def test_a_batch_through_a_softmax_layer_is_the_mixture_that_theory_says():
     generator = torch.Generator().manual_seed(0)
     inputs = torch.rand((3, 20), generator=generator)
-    layer = torch.nn.Linear(20, 10)
+    weight, bias = torch.randn((10, 20), generator=generator) / 5, torch.zeros(10)
+    weight.requires_grad_()
+    bias.requires_grad_()
     labels = torch.tensor([1, 4, 7])
-    torch.autograd.backward(torch.nn.functional.cross_entropy(layer(inputs), labels))
-    found = invert_linear(layer.weight.grad, layer.bias.grad, batch_size=3)
-    for record in inputs:
-        similarity = torch.nn.functional.cosine_similarity(found, record[None], dim=1)
-        assert similarity.max() > 0.95
+    logits = inputs @ weight.T + bias
+    torch.autograd.backward(torch.nn.functional.cross_entropy(logits, labels))
+    found = invert_linear(weight.grad, bias.grad, batch_size=3)
+    # Output c mixes the records with weights p_c - [c is the label], by hand.
+    shares = torch.softmax(logits.detach(), dim=1) - torch.nn.functional.one_hot(labels, 10)
+    expected = torch.stack([shares[:, c] @ inputs / shares[:, c].sum() for c in labels.tolist()])
+    nearest = torch.cdist(expected, found).argmin(dim=1)
+    assert torch.allclose(found[nearest], expected, atol=1e-4)
+    # Centred, the own record shows through.
+    centred = torch.corrcoef(torch.cat([inputs, found[nearest]]))[:3, 3:]
+    assert (centred.argmax(dim=1) == torch.arange(3)).all()
 
 
 def test_the_defended_gradient_is_not_exact(digits, tmp_path):
@@ -91,23 +99,23 @@ def test_labels_are_restored_exactly_near_uniform_probabilities():
 
 
 def test_restarts_side_by_side_are_the_same_searches_as_one_after_another():
-    # The matching loss of several restarts in one program equals that of each alone, term by term.
-    torch.set_default_dtype(torch.float32)
-    module = convnet((1, 9, 9), 10, width=4)
-    images, labels = torch.rand((1, 1, 9, 9)), torch.tensor([3])
-    observation = Observation(
-        local_update(module, images, labels, steps=1, learning_rate=0.1),
-        tuple(n for n, _ in module.named_parameters()),
-        ThreatModel(),
-    )
-    low, high = torch.zeros((1, 9, 9)), torch.ones((1, 9, 9))
-    three = match(
-        observation, module, labels, (1, 9, 9), Matching(iterations=5, restarts=3), low=low, high=high, seeds=Seeds(1)
-    )
-    one = match(observation, module, labels, (1, 9, 9), Matching(iterations=5), low=low, high=high, seeds=Seeds(1))
-    # The first restart starts from the same noise, as streams are read in order.
-    assert three.losses[0] == pytest.approx(float(one.losses[0]), rel=1e-3)
-    assert len(three.losses) == 3
+    generator = torch.Generator().manual_seed(3)
+    module = lenet((1, 8, 8), 10)
+    images, labels = torch.rand((2, 1, 8, 8), generator=generator), torch.tensor([3, 5])
+    gradients = local_update(module, images, labels, steps=1, learning_rate=0.1)
+    observation = Observation(gradients, tuple(n for n, _ in module.named_parameters()), ThreatModel())
+    low, high = torch.zeros((1, 8, 8)), torch.ones((1, 8, 8))
+
+    def losses(restarts: int, together: bool = True) -> np.ndarray:
+        search = Matching(iterations=5, restarts=restarts, together=together)
+        return match(
+            observation, module, labels, (1, 8, 8), search, low=low, high=high, seeds=Seeds(1)
+        ).losses.numpy()
+
+    three = losses(3)
+    assert len(set(three.tolist())) == 3
+    assert three == pytest.approx(losses(3, together=False), rel=1e-3)
+    assert three[:2] == pytest.approx(losses(2), rel=1e-3)
 
 
 def test_a_client_update_of_several_steps_is_the_mean_of_its_gradients():

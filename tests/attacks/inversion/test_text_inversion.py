@@ -31,11 +31,23 @@ def play(trainer, folder: Path, **settings) -> Outcome:
 
 @pytest.mark.parametrize("architecture", ["gpt2", "bert"])
 def test_sequences_are_exact_below_the_width_and_lost_at_it(architecture, tmp_path):
-    outcome = play(Sgd(), tmp_path, architecture=architecture, batches=(1, 3, 8))
+    outcome = play(Sgd(), tmp_path, architecture=architecture, layers=3, batches=(1, 3, 8))
     assert outcome.measures["exact_of_1_sequences"].value == 1.0
     assert outcome.measures["exact_of_3_sequences"].value == 1.0
     # 8 x 6 tokens are as many as the model is wide: every input fits.
     assert outcome.measures["exact_of_8_sequences"].value == 0.0
+
+
+def test_the_last_layer_of_an_encoder_shows_fewer_directions_than_tokens():
+    # One query, and one direction a head for keys and for values: 2 heads + 1 = 5 of 6 tokens.
+    settings = {**SMALL, "layers": 3}
+    model = build_text_model("bert", **settings, seeds=Seeds(1))
+    tokens = torch.randint(300, (1, 6), generator=torch.Generator().manual_seed(0))
+    last = model.module.bert.encoder.layer[2].attention.self
+    gradients = torch.autograd.grad(model.loss(tokens), [last.query.weight, last.key.weight, last.value.weight])
+    assert input_space(model.joined(list(gradients)), tokens=6).rank == 5
+    with pytest.raises(ConfigError, match="at least 3 for bert"):
+        build_text_model("bert", **SMALL, seeds=Seeds(1))
 
 
 def test_queries_alone_lose_the_first_token():
