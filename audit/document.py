@@ -358,13 +358,32 @@ def coverage(findings: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [{"method": m, "line": coverage_line(m)} for m in methods]
 
 
+FAMILIES = {
+    "membership": "membership of records",
+    "canary": "recognition of inserted canaries",
+    "client": "membership of clients",
+    "inversion": "reconstruction",
+    "attribute": "inference of attributes",
+    "extraction": "extraction of text",
+    "exposure": "exposure of secrets",
+}
+"""Families of attacks in plain words; a third party's family is named as it is."""
+
+
+def tested_families(setting: Setting) -> str:
+    """What the attacks of this audit test, as one phrase."""
+    families = dict.fromkeys(rule_of(attack).partition(".")[0] for attack in setting.attacks.values())
+    names = [FAMILIES.get(family, family) for family in families]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def limits(setting: Setting) -> list[str]:
     """What this audit cannot say, in plain sentences."""
     sentences = [
         "A certified bound is a lower bound: the true leakage may be anywhere between it and the claim.",
         "The attacker sees only what the threat model grants "
         f"({', '.join(setting.access.names())}); a stronger attacker may learn more.",
-        "Only record-level membership was tested; reconstruction and attribute inference were not.",
+        f"Only {tested_families(setting)} was tested; other kinds of attack were not.",
     ]
     if not setting.material.parts:
         sentences.append(

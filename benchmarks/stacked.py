@@ -177,6 +177,7 @@ def compare(
                 rounds[False].append(workers.turn(case.trainer, stacked=False, first=first, models=alone))
                 rounds[True].append(workers.turn(case.trainer, stacked=True, first=starts, models=stack))
             found.append(Comparison(name, case.asked, tuple(rounds[False]), tuple(rounds[True])))
+            print(f"{name}: {found[-1].speedup:.1f} times faster", file=sys.stderr, flush=True)
     return found
 
 

@@ -15,7 +15,7 @@ def by_threat(context: Context, findings: list[Finding]) -> list[Block]:
         return []
     texts = context.texts
     accuracy = {entry.trainer: entry.test_accuracy for entry in context.audit.utility}
-    rows = [_row(context, finding, interval(accuracy.get(finding.trainer))) for finding in bounded]
+    rows = [_row(context, finding, interval(accuracy.get(finding.trainer or ""))) for finding in bounded]
     columns = texts.many("families.by_threat_columns")
     table = Table(texts("families.by_threat_caption"), columns, tuple(rows), numeric=(2, 3, 4, 5))
     return [Heading(texts("families.by_threat_title")), table]

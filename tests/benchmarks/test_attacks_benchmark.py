@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -160,11 +162,11 @@ def test_settings_and_missing_data_are_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("dataset", list(CASES))
-def test_every_data_set_loads_where_it_is(dataset):
-    import os
-
-    if dataset != "digits" and not os.environ.get("LEAKGAUGE_DATA"):
-        pytest.skip("LEAKGAUGE_DATA is not set")
+def test_every_data_set_loads_where_it_is(dataset, monkeypatch):
+    folder = Path(os.environ.get("LEAKGAUGE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
+    if dataset != "digits" and not folder.is_dir():
+        pytest.skip(f"no data at {folder}: set LEAKGAUGE_DATA")
+    monkeypatch.setenv("LEAKGAUGE_DATA", str(folder))
     audit, population = CASES[dataset].load(300)
     assert len(audit) == 300
     assert len(population) >= 100

@@ -12,15 +12,14 @@ import os
 
 from ...audit.errors import PrerequisiteError
 
-TESTED = "1.41.0"
-
 
 def require_flower(*, simulation: bool = False) -> None:
-    """Raise `PrerequisiteError` without flwr (and Ray, for `simulation`); switch its telemetry off and its log down.
+    """Raise `PrerequisiteError` without flwr (and Ray, for `simulation`).
 
-    Call before the first import of flwr in a process: it reads its environment when it is imported.
+    Switches Flower's telemetry and update check off and turns its log down. Call before the first import of flwr in a process: it reads its environment when it is imported.
     """
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     for package in ("flwr", *(("ray",) if simulation else ())):
         if importlib.util.find_spec(package) is None:
             raise PrerequisiteError(f"this needs the package {package!r}: pip install 'leakgauge[flower]'")

@@ -196,6 +196,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
         "FLWR_HOME": str(folder),
         "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
         "OMP_NUM_THREADS": "1",
     }
 

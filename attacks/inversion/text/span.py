@@ -134,17 +134,22 @@ def _bidirectional(
 
 
 def _improved(model: TextModel, space: Subspace, candidates: list[list[int]], sequence: Any) -> tuple[Any, float]:
-    """Passes over all positions, each time the token that brings the whole sequence closest, until nothing improves."""
+    """Passes over all positions, each time the token that brings the whole sequence closest, until nothing improves.
+
+    The mean over tokens leads the way; the worst token, which is returned, tells whether it is a sequence of the batch:
+    two tokens that changed places move the others little.
+    """
     import torch
 
-    best = float("inf")
+    best, worst = float("inf"), float("inf")
     for _ in range(SWEEPS):
         before = best
         for position, choices in enumerate(candidates):
             trial = sequence.repeat(len(choices), 1)
             trial[:, position] = torch.tensor(choices)
-            outside = space.distance(model.second_inputs(trial).double()).mean(dim=1)
-            sequence, best = trial[int(outside.argmin())], float(outside.min())
-        if best < OUTSIDE or best >= before:
+            outside = space.distance(model.second_inputs(trial).double())
+            closest = int(outside.mean(dim=1).argmin())
+            sequence, best, worst = trial[closest], float(outside[closest].mean()), float(outside[closest].max())
+        if worst < OUTSIDE or best >= before:
             break
-    return sequence, best
+    return sequence, worst

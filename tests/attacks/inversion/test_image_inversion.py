@@ -156,7 +156,7 @@ def test_gradients_that_do_not_fit_are_refused():
     with pytest.raises(IncompatibleError, match="a layer is missing"):
         check_observation(good[:-1], module)
     with pytest.raises(IncompatibleError, match="has shape"):
-        check_observation([good[0].T, *good[1:]], module)
+        check_observation([good[0].flatten(), *good[1:]], module)
     with pytest.raises(ConfigError, match="NaN"):
         check_observation([good[0] * float("nan"), *good[1:]], module)
     with pytest.raises(ConfigError, match="zero everywhere"):
