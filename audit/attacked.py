@@ -16,12 +16,26 @@ from .bank import Bank, Signals, jobs_for
 from .config import AuditConfig
 from .controls import negative_control
 from .design import coin_flips
+from .exposure import exposure, write_risk
 from .plugs import identity_of
 from .seeds import Seeds
 from .setting import Setting, how_judged, membership_of, of_unit
 from .store import digest
 from .trial import Certified, JudgedBy, certify, gather, score
-from .types import Adjacency, Answers, BoolArray, Claim, Mechanism, Query, Rows, Scores, Trained, Trainer, Unit
+from .types import (
+    Adjacency,
+    Answers,
+    BoolArray,
+    Claim,
+    Evidence,
+    Mechanism,
+    Query,
+    Rows,
+    Scores,
+    Trained,
+    Trainer,
+    Unit,
+)
 from .verdict import Circumstances, judge
 
 
@@ -115,18 +129,20 @@ def audit_attack(
     attack = setting.attacks[identity]
     claim = of_unit(part.claim, attack)
     trainer = part.identity if setting.trainers else None
+    scores = attack_scores(setting, identity, answers)
     judged = Judged(
         claim,
         how_judged(setting, identity, claim, trainer),
         twin=attack_scores(setting, identity, twin_answers) if twin_answers is not None and claim else None,
         split_separates=split_separates,
         reason_without_claim="other-unit" if part.claim is not None and claim is None else None,
+        extra=exposed(setting, part, identity, answers, scores, out),
     )
     conclude(
         setting,
         part,
         identity,
-        attack_scores(setting, identity, answers),
+        scores,
         membership_of(setting, identity),
         judged,
         out,
@@ -147,6 +163,8 @@ def conclude(
     mechanism = judged.claim.mechanism if judged.claim else Mechanism()
     doc.write_scores(out / "scores" / f"{part.identity}-{identity}.parquet", scores, inside)
     metrics = doc.metrics_of(scores, inside, setting.config.audit.confidence)
+    if judged.extra.get("measures"):
+        metrics["measures"] = judged.extra["measures"]
     certified = negative = twin = None
     # Without coins there is no law of membership to count guesses against: metrics only, no bound.
     if setting.config.design.sampling == "coin":
@@ -178,10 +196,40 @@ def conclude(
 
 def attack_scores(setting: Setting, identity: str, answers: Answered) -> Scores:
     """Scores of one attack on one trainer's models."""
+    evidence = evidence_of(setting, identity, answers)
+    return score(setting.attacks[identity], evidence, seeds=setting.seeds.at("attack", identity))
+
+
+def exposed(
+    setting: Setting, part: doc.TrainerPart, identity: str, answers: Answered, scores: Scores, out: Path
+) -> Mapping[str, Any]:
+    """The worst slices and, where shadows can play the target, each record's risk; the records' file stays here."""
+    attack = setting.attacks[identity]
+    groups = setting.material.universe.take(_positions(setting.material.records_of(identity))).groups
+    found = exposure(
+        attack,
+        evidence_of(setting, identity, answers),
+        scores,
+        membership_of(setting, identity),
+        seeds=setting.seeds.at("exposure", identity),
+        groups=groups,
+        confidence=setting.config.audit.confidence,
+    )
+    if found.risk is not None:
+        write_risk(out / "risk" / f"{part.identity}-{identity}.parquet", found.risk)
+    return {"slices": found.slices, "measures": dict(found.measures)}
+
+
+def _positions(records: slice) -> NDArray[np.int64]:
+    return np.arange(records.start, records.stop)
+
+
+def evidence_of(setting: Setting, identity: str, answers: Answered) -> Evidence:
+    """What one attack may read of one trainer's models."""
     attack, material = setting.attacks[identity], setting.material
     count = attack.needs.shadows
     records, total = material.records_of(identity), len(material.universe)
-    evidence = gather(
+    return gather(
         records,
         material.universe,
         material.population,
@@ -192,7 +240,6 @@ def attack_scores(setting: Setting, identity: str, answers: Answered) -> Scores:
         answers={q.name: split_answers(answers.queries[q], count, records, total) for q in attack.needs.queries},
         with_features=attack.needs.features,
     )
-    return score(attack, evidence, seeds=setting.seeds.at("attack", identity))
 
 
 def split_answers(asked: Stack, shadows: int, records: slice, total: int) -> Answers:

@@ -44,9 +44,12 @@ def exposure(
     """Slices of `scores` against the truth `inside` (records,), and each record's risk when shadows play the target.
 
     `evidence` is what the attack was given, `groups` the records' groups if they have any. Costs one run of the attack
-    a player. Attacks with fewer than 8 shadows, or too few non-members for `fpr`, give slices only.
+    a player, so only attacks that say they are `replayable` give more than slices, and of those only with 8 shadows or
+    more and enough non-members for `fpr`.
     """
     slices = worst_slices(scores.values, inside, usual_slices(evidence, groups), confidence)
+    if not getattr(attack, "replayable", False):
+        return Exposure(slices, reason="playing this attack once for every shadow would take too long")
     if attack.needs.shadows < LEAST_SHADOWS:
         return Exposure(slices, reason=f"needs {LEAST_SHADOWS} shadows, the attack reads {attack.needs.shadows}")
     try:

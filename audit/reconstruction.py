@@ -48,7 +48,7 @@ def tangent_delta(prior: float, mu: float) -> float:
     prior = _checked(prior)
 
     def allowed(epsilon: float) -> float:
-        return float(np.exp(epsilon)) * prior + float(np.exp(gaussian_log_delta(epsilon, mu)))
+        return float(np.exp(min(epsilon, 700.0))) * prior + float(np.exp(gaussian_log_delta(epsilon, mu)))
 
     # The slope of the curve at `prior` is e^epsilon, so epsilon = mu (mu / 2 - Phi^-1(...)) is found directly.
     highest = max(mu * (mu / 2 - float(special.ndtri(prior))), 0.0) + 1.0

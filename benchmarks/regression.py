@@ -1,7 +1,7 @@
 """False alarms and detections of `leakgauge compare`: `leakgauge bench regression`.
 
 Real audits of small models and real white-box runs of DP-SGD where they are cheap; the exact law of the white-box game,
-and simulated seeds with heavy tails, where many thousand are needed. Each line says which. About five minutes on one
+and simulated seeds with heavy tails, where many thousand are needed. Each line says which. Four minutes on a quiet
 core.
 """
 

@@ -107,7 +107,7 @@ class InvertingGradients:
     batch_size: int = 1
     iterations: int = 400
     learning_rate: float = 0.1
-    total_variation: float = 0.05
+    total_variation: float = 0.1
     restarts: int = 1
     consistency: float = 0.0
     statistics: float = 0.01

@@ -29,7 +29,7 @@ class Matching:
     optimizer: Literal["adam", "lbfgs"] = "adam"
     iterations: int = 400
     learning_rate: float = 0.1
-    total_variation: float = 0.05
+    total_variation: float = 0.1
     statistics: float = 0.0
     consistency: float = 0.0
     restarts: int = 1

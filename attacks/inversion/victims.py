@@ -23,6 +23,8 @@ from .threat import ThreatModel
 
 SHOWN = 12
 """Victims whose images go into the report, masked unless revealed."""
+EXACT_ABOVE = 100.0
+"""PSNR in dB above which an image counts as exact: an error of a hundred-thousandth of the range of a pixel."""
 FEW = 20
 """Below this many victims an average says little, and the finding says so."""
 
@@ -154,20 +156,26 @@ def outcome(
     mean_image = np.broadcast_to(scene.public.mean(axis=0), originals.shape)
     nearest = nearest_public(originals, scene.public)
     quality, likeness = psnr(originals, found), ssim(originals, found)
-    prior = mean_measure(psnr(originals, mean_image), confidence, name="mean public image")
-    best_public = mean_measure(psnr(originals, nearest), confidence, name="nearest public image")
-    exact = float(np.mean(quality > 100))
+
+    def average(values: NDArray[np.float64], **more: Any) -> Measure:
+        # Images of one batch share a gradient: the batch is what is independent.
+        return mean_measure(values.reshape(-1, threat.batch_size).mean(axis=1), confidence, **more)
+
+    prior = average(psnr(originals, mean_image), name="mean public image")
+    best_public = average(psnr(originals, nearest), name="nearest public image")
+    exact = float(np.mean(quality > EXACT_ABOVE))
     measures = {
-        "psnr": mean_measure(quality, confidence, unit="dB", baseline=prior),
-        "psnr_over_nearest_public_image": mean_measure(quality, confidence, unit="dB", baseline=best_public),
-        "ssim": mean_measure(likeness, confidence, baseline=mean_measure(ssim(originals, mean_image), confidence)),
+        "psnr": average(quality, unit="dB", baseline=prior),
+        "psnr_over_nearest_public_image": average(quality, unit="dB", baseline=best_public),
+        "ssim": average(likeness, baseline=average(ssim(originals, mean_image), name="mean public image")),
         "exact_share": Measure(exact, n=len(quality), baseline=Measure(0.0, name="guessing")),
     }
     examples = tuple(
         Example("image", f"victim {k + 1}", originals[k], found[k], float(quality[k]), "psnr")
         for k in range(min(SHOWN, len(found)))
     )
-    notes = () if len(found) >= FEW else (f"only {len(found)} victims: an average over fewer than {FEW} says little",)
+    victims = len(found) // threat.batch_size
+    notes = () if victims >= FEW else (f"only {victims} victim batches: an average over fewer than {FEW} says little",)
     return Outcome(measures, threat.describe(), examples=examples, notes=notes)
 
 

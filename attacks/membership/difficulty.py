@@ -24,6 +24,7 @@ class DifficultyCalibration:
     """
 
     name: ClassVar[str] = "difficulty"
+    replayable: ClassVar[bool] = True
 
     shadows: int = 16
     signal: Literal["loss", "logit"] = "loss"

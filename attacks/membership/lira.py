@@ -44,6 +44,7 @@ class Lira:
     """
 
     name: ClassVar[str] = "lira"
+    replayable: ClassVar[bool] = True
 
     shadows: int = 64
     mode: Literal["online", "offline"] = "online"

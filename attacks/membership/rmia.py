@@ -37,6 +37,7 @@ class Rmia:
     """
 
     name: ClassVar[str] = "rmia"
+    replayable: ClassVar[bool] = True
 
     references: int = 4
     mode: Literal["online", "offline"] = "online"

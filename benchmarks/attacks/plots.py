@@ -13,6 +13,7 @@ from .tables import leaderboard_order
 
 COLOURS = ("#1f4e79", "#6b9ac4", "#b35806", "#e08214", "#fdb863")
 LABELS = {"auc": "AUC", "tpr_at_0.01": "TPR at 1 % FPR"}
+FLOOR = {"auc": 0.4, "tpr_at_0.01": 0.0}
 CHANCE = {"auc": 0.5, "tpr_at_0.01": 0.01}
 
 
@@ -32,6 +33,9 @@ def plot(cells: Sequence[dict[str, Any]], measure: str, path: Path) -> None:
         for index, trainer in enumerate(trainers):
             rows = [r for c in cells if (c["dataset"], c["trainer"]) == (dataset, trainer) for r in c["rows"]]
             _dots(panel, rows, attacks, measure, index, len(trainers), trainer)
+        # Student's limits over few targets reach beyond what a rate can be.
+        low, high = panel.get_xlim()
+        panel.set_xlim(max(low, FLOOR[measure]), min(high, 1.02))
         panel.set_title(dataset)
         panel.set_xlabel(LABELS[measure])
         panel.set_yticks(range(len(attacks)), attacks)

@@ -1,4 +1,4 @@
-"""A project's own folder is found although an installed package has its name (opacus brings a top-level `benchmarks`)."""
+"""A project's own folder is found although an installed package has its name (opacus brings a `benchmarks`)."""
 
 from __future__ import annotations
 

@@ -193,6 +193,7 @@ class Federation:
         dropped = [self.trainer.names[c] for c in np.setdiff1d(asked, clients).tolist()]
         total = summing.total(dropped)
         self.counts["rejected_updates"] += summing.rejected
+        self.counts["sent"] += len(clients)
         for observer in self.observers:
             observer.total(number, total, self._unit, clients)
         mean = total / max(examples, 1) if by_examples else self._mean(number, total, summing.within)

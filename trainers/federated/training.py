@@ -53,13 +53,13 @@ def fit_federated(
     Raises `ConfigError` without any training row where nothing protects, `IncompatibleError` for a model whose buffers
     would travel past the protection, `FloatingPointError` when training ended in infinite weights.
     """
-    local, schedule = _prepare(recipe, data, rows, seeds=seeds, device=device)
-    recorder = _recorder(recipe, schedule, local, seeds, None if checkpoint is None else checkpoint / "transcript")
+    local, schedule = prepare_training(recipe, data, rows, seeds=seeds, device=device)
+    recorder = recorder_of(recipe, schedule, local, seeds, None if checkpoint is None else checkpoint / "transcript")
     federation = _federation(recipe, schedule, local, seeds, [recorder])
     store = Checkpoint(checkpoint, identity(recipe, data, rows, seeds) if checkpoint else "")
     if (state := store.read()) is not None:
         federation.restore(state)
-        recorder.rewind(federation.done, federation.counts["answered"])
+        recorder.rewind(federation.done, federation.counts["sent"])
     try:
         federation.run(store)
         store.write(federation.checkpoint())
@@ -92,7 +92,7 @@ def fit_canaries(
     present = len(partition_rows(data, recipe.partition).clients)
     claim = None if delta is None else recipe.claim(view, delta)
     watched = recipe.with_canaries(present, count, view)
-    local, _ = _prepare(watched, data, rows, seeds=seeds, device=device)
+    local, _ = prepare_training(watched, data, rows, seeds=seeds, device=device)
     schedule = watched.schedule(present, count)
     law = "gaussian" if watched.protection is None else watched.protection.law
     drawn = directions(
@@ -143,7 +143,7 @@ def natural_updates(recipe: FederatedRecipe, data: Rows, rows: BoolArray, *, see
     outside = ~rows
     chosen = outside if outside.sum() >= 10 * len(partition_rows(data, recipe.partition).clients) else rows
     plain = replace(recipe, protection=None, buffers="average", rounds=NATURAL_ROUNDS, view="final-model")
-    local, schedule = _prepare(plain, data, chosen, seeds=seeds, device=device)
+    local, schedule = prepare_training(plain, data, chosen, seeds=seeds, device=device)
     watcher = _Collector()
     _federation(plain, schedule, local, seeds, [watcher]).run()
     kept = [u for u in watcher.seen if len(u)]
@@ -151,7 +151,7 @@ def natural_updates(recipe: FederatedRecipe, data: Rows, rows: BoolArray, *, see
     return found
 
 
-def _prepare(
+def prepare_training(
     recipe: FederatedRecipe, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str
 ) -> tuple[LocalTrainer, Schedule]:
     import torch
@@ -183,7 +183,7 @@ def _check_buffers(module: nn.Module, recipe: FederatedRecipe) -> None:
         )
 
 
-def _recorder(
+def recorder_of(
     recipe: FederatedRecipe, schedule: Schedule, local: LocalTrainer, seeds: Seeds, folder: Path | None
 ) -> ViewRecorder:
     sends = 0

@@ -16,7 +16,8 @@ from ...audit.errors import PrerequisiteError
 def require_flower(*, simulation: bool = False) -> None:
     """Raise `PrerequisiteError` without flwr (and Ray, for `simulation`).
 
-    Switches Flower's telemetry and update check off and turns its log down. Call before the first import of flwr in a process: it reads its environment when it is imported.
+    Switches Flower's telemetry and update check off and turns its log down. Call before the first import of flwr in a
+    process: it reads its environment when it is imported.
     """
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")

@@ -17,7 +17,7 @@ from ..data import DataSpec, encode, load_table
 from ..federated.recipe import FederatedRecipe
 from ..federated.rounds import Schedule
 from ..federated.stack import LocalTrainer
-from ..federated.training import _prepare as prepare
+from ..federated.training import prepare_training as prepare
 
 
 @dataclass(frozen=True, slots=True)

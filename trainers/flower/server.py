@@ -20,7 +20,7 @@ from ..federated.rounds import Federation
 from ..federated.sending import RoundSum
 from ..federated.server import Floats, ServerState
 from ..federated.stack import CohortUpdates, LocalTrainer
-from ..federated.training import _recorder as recorder_of
+from ..federated.training import recorder_of
 from ..federated.views import save_transcript
 from .client import BUFFER, arrays_in, train_config
 from .job import FlowerJob, local_trainer

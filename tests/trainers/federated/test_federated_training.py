@@ -125,8 +125,10 @@ def test_an_interrupted_training_resumes_bit_for_bit(blobs: Rows, view: str, tmp
     from leakgauge.trainers.checkpoint import Checkpoint
     from leakgauge.trainers.federated.rounds import Federation
 
-    trainer = DpFederated(**SMALL, noise="local", noise_multiplier=1.0, view=view)  # type: ignore[arg-type]
+    # With least_cohort some rounds are skipped, and their clients send nothing.
+    trainer = DpFederated(**SMALL, noise="local", noise_multiplier=1.0, view=view, least_cohort=4)  # type: ignore[arg-type]
     whole = fit(trainer, blobs)
+    assert whole.metrics["skipped_rounds"]
     monkeypatch.setattr(Checkpoint, "due", lambda _: True)
     real = Federation._round
 
