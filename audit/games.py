@@ -128,11 +128,14 @@ class Outcome:
     """What a game gave. `threat` says in words what the attacker holds and knows; it is printed beside the numbers.
 
     `informative` is False where the model learned nothing that could leak, or the game could not have succeeded.
+    A game with several designs in one training has `parts` in place of `trials`: each is a finding of its own, tested
+    with an equal share of the attack's alpha.
     """
 
     measures: Mapping[str, Measure]
     threat: Mapping[str, str]
     trials: Trials | None = None
+    parts: Mapping[str, Trials] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
     series: tuple[Series, ...] = ()
     informative: bool = True

@@ -27,19 +27,30 @@ from .verdict import Circumstances, judge
 
 def audit_game(setting: Setting, part: doc.TrainerPart, identity: str, bank: Bank) -> None:
     """One game against one trainer; if it has a bound, then also against the unprotected twin."""
-    game: Game = setting.attacks[identity]
     trainer = setting.trainers[part.identity]
     played = play(setting, bank, trainer, identity, part.claim, part.identity)
-    trials = trials_of(played)
+    for name in played.get("parts") or [None]:
+        _judge_part(setting, part, identity, played, name, bank)
+
+
+def _judge_part(
+    setting: Setting, part: doc.TrainerPart, identity: str, played: Mapping[str, Any], name: str | None, bank: Bank
+) -> None:
+    """One finding: the whole game, or one of its designs."""
+    game: Game = setting.attacks[identity]
+    trainer = setting.trainers[part.identity]
+    label = identity if name is None else f"{identity}/{name}"
+    trials = trials_of(played, name)
     certified = twin = how = None
     claim = trials.claim or part.claim if trials else None
     if trials is not None:
         how = judged_by(setting, identity, trials, part.identity)
+        how = replace(how, attack=label, alpha_share=how.alpha_share / max(1, len(played.get("parts", {}))))
         certified = certify_trials(trials, how, claim)
-        twin = twin_of(setting, bank, trainer, identity, how, part.identity)
+        twin = twin_of(setting, bank, trainer, identity, how, part.identity, name)
         part.ledger.append(doc.ledger_row(part.identity, how))
         if twin is not None:
-            part.positive.append(doc.twin_figure(part.identity, identity, twin, claim, how))
+            part.positive.append(doc.twin_figure(part.identity, label, twin, claim, how))
     here = Circumstances(
         adjacency=trials.adjacency if trials else Adjacency.ADD_REMOVE,
         unit=trials.unit if trials else Unit.RECORD,
@@ -49,11 +60,14 @@ def audit_game(setting: Setting, part: doc.TrainerPart, identity: str, bank: Ban
         reason_without_claim="measured-only" if trials is None else None,
     )
     judgement = judge(claim, certified.judged if certified else None, here)
-    extra = {key: played[key] for key in ("threat", "series", "examples") if played[key]}
+    # Pictures and examples of the whole game stand in its first finding.
+    first = name is None or name == next(iter(played["parts"]))
+    shown = ("threat", "series", "examples") if first else ("threat",)
+    extra = {key: played[key] for key in shown if played[key]}
     part.findings.append(
         doc.finding(
             part,
-            identity,
+            label,
             game,
             judgement,
             certified,
@@ -117,22 +131,25 @@ def plain(outcome: Outcome) -> dict[str, Any]:
         "series": [series.to_json() for series in outcome.series],
         "informative": outcome.informative,
         "notes": list(outcome.notes),
-        "trials": None
-        if trials is None
-        else {
-            "method": trials.method,
-            "counts": trials.counts.numbers(),
-            "delta": trials.delta,
-            "claim": claim_to_json(trials.claim) if trials.claim else None,
-            "unit": str(trials.unit),
-            "adjacency": str(trials.adjacency),
-        },
+        "trials": None if trials is None else _plain_trials(trials),
+        "parts": {name: _plain_trials(each) for name, each in outcome.parts.items()},
     }
 
 
-def trials_of(played: Mapping[str, Any]) -> Trials | None:
-    """What the game counted, from its stored outcome."""
-    stored = played["trials"]
+def _plain_trials(trials: Trials) -> dict[str, Any]:
+    return {
+        "method": trials.method,
+        "counts": trials.counts.numbers(),
+        "delta": trials.delta,
+        "claim": claim_to_json(trials.claim) if trials.claim else None,
+        "unit": str(trials.unit),
+        "adjacency": str(trials.adjacency),
+    }
+
+
+def trials_of(played: Mapping[str, Any], name: str | None = None) -> Trials | None:
+    """What the game counted, from its stored outcome; with `name`, in that part of it."""
+    stored = played["trials"] if name is None else played.get("parts", {}).get(name)
     if stored is None:
         return None
     counts = BOUNDS.load(stored["method"]).counts_type(**stored["counts"])
@@ -169,13 +186,13 @@ def certify_trials(trials: Trials, how: JudgedBy, claim: Claim | None) -> Certif
 
 
 def twin_of(
-    setting: Setting, bank: Bank, trainer: Trainer, identity: str, how: JudgedBy, label: str
+    setting: Setting, bank: Bank, trainer: Trainer, identity: str, how: JudgedBy, label: str, name: str | None = None
 ) -> Certified | None:
-    """What the same game certifies where nothing protects; None without a twin."""
+    """What the same game, or part of it, certifies where nothing protects; None without a twin."""
     twin = unprotected_twin(trainer)
     if twin is None:
         return None
-    trials = trials_of(play(setting, bank, twin, identity, None, f"{label} unprotected twin"))
+    trials = trials_of(play(setting, bank, twin, identity, None, f"{label} unprotected twin"), name)
     # The twin is bounded at the delta of the real game, whatever it would have chosen for itself.
     return None if trials is None else certify_trials(replace(trials, claim=None), how, None)
 

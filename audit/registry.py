@@ -98,7 +98,13 @@ TRAINERS = Registry(
         "dp-sgd": "trainers.dpsgd:DpSgd",
         "federated": "trainers.federated.trainer:Federated",
         "dp-federated": "trainers.federated.trainer:DpFederated",
+        "supermask": "trainers.supermask.trainer:Supermask",
+        "dp-supermask": "trainers.supermask.private:DpSupermask",
+        "federated-supermask": "trainers.supermask.federated:FederatedSupermask",
+        "dp-federated-supermask": "trainers.supermask.federated:DpFederatedSupermask",
         "sklearn": "trainers.estimator:Estimator",
+        "language": "trainers.language:Language",
+        "dp-language": "trainers.language:DpLanguage",
     },
 )
 ATTACKS = Registry(
@@ -132,9 +138,13 @@ ATTACKS = Registry(
         "analytic": "attacks.inversion.images:AnalyticInversion",
         "dlg": "attacks.inversion.images:DeepLeakage",
         "inverting-gradients": "attacks.inversion.images:InvertingGradients",
+        "tabular-inversion": "attacks.inversion.tabular:TabularInversion",
+        "imprint": "attacks.inversion.imprint:Imprint",
         "span": "attacks.inversion.text.game:SpanInversion",
+        "text-matching": "attacks.inversion.text.matching_game:TextMatching",
         "matched-filter": "attacks.inversion.matched_filter:MatchedFilter",
         "gradient-canary": "attacks.canary.gradient_audit:GradientCanaryAudit",
+        "secret-exposure": "attacks.language.exposure:SecretExposure",
     },
 )
 BOUNDS = Registry(
@@ -159,6 +169,8 @@ DATASETS = Registry(
         "breast-cancer": "trainers.data.embedded:breast_cancer",
         "wine": "trainers.data.embedded:wine",
         "prose": "trainers.data.embedded:prose",
+        "prose-public": "trainers.data.embedded:prose_public",
+        "prose-private": "trainers.data.embedded:prose_private",
     },
 )
 SUITES = Registry(
@@ -170,6 +182,7 @@ SUITES = Registry(
         "whitebox": "benchmarks.whitebox:run",
         "many-runs": "benchmarks.many_runs:run",
         "shuffle": "benchmarks.shuffle:run",
+        "inversion-cifar": "benchmarks.inversion:run",
         "attacks": "benchmarks.attacks:run",
         "scoring": "benchmarks.scoring:run",
         "opacus-normalisation": "benchmarks.opacus_normalisation:run",
@@ -177,6 +190,7 @@ SUITES = Registry(
         "regression": "benchmarks.regression:run",
         "federated-audit": "benchmarks.federated_audit:run",
         "federated-speed": "benchmarks.federated_speed:run",
+        "supermask-mechanisms": "benchmarks.supermask_mechanisms:run",
     },
 )
 

@@ -26,8 +26,12 @@ ATTACK_RULES = {
     "inversion.analytic": "The input of a first linear layer is read off its gradient.",
     "inversion.dlg": "An image is rebuilt by matching its gradient in double precision.",
     "inversion.inverting-gradients": "An image is rebuilt by matching the direction of its gradient.",
+    "inversion.tabular-inversion": "Categories and numbers of table rows are rebuilt from their gradient.",
+    "inversion.imprint": "A malicious server's added layers let images be read off a gradient or a secure sum.",
+    "inversion.text-matching": "Token sequences are searched for by matching gradients and swapping words.",
     "inversion.span": "Token sequences are read off the gradients of a transformer.",
     "inversion.matched-filter": "One of a few candidate records is named from a released gradient.",
+    "exposure.secret-exposure": "A secret in the training text ranks high among all that it might have been.",
     "canary.gradient": "Crafted gradients, inserted by fair coins, are recognised in the noisy sums of training.",
 }
 """Rules of the built-in attacks; a third-party attack's rule is `membership.<name>` or `canary.<name>`."""

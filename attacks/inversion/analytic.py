@@ -49,3 +49,15 @@ def first_linear(module: Any) -> str:
         if any(True for _ in layer.parameters(recurse=False)):
             break
     raise IncompatibleError("the analytic attack needs a model whose first layer is linear with a bias (mlp, logistic)")
+
+
+def follows_relu(module: Any, layer: str) -> None:
+    """Refuse a module in which something else than ReLU comes behind `layer`."""
+    from torch import nn
+
+    leaves = [(name, part) for name, part in module.named_modules() if not any(True for _ in part.children())]
+    place = next(k for k, (name, _) in enumerate(leaves) if name == layer)
+    behind = leaves[place + 1][1] if place + 1 < len(leaves) else None
+    if not isinstance(behind, nn.ReLU):
+        seen = type(behind).__name__ if behind is not None else "nothing"
+        raise IncompatibleError(f"method 'relu' needs ReLU behind layer {layer!r}, found {seen}; use model mlp")

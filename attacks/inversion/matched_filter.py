@@ -24,6 +24,18 @@ CRAFTED = ("orthogonal", "simplex")
 WITHOUT_NOISE = 1e-3
 """Delta at which a release without noise is bounded: there is no curve to choose a better one from."""
 
+UNKNOWN_NOTE = (
+    "Unknown records in the sum blur it; the bound counts the noise alone, since whoever knows them can subtract them."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """`updates` (others, parameters) of records that an attacker does not know, `count` of which are in each sum."""
+
+    updates: Any
+    count: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchedFilter:
@@ -35,7 +47,10 @@ class MatchedFilter:
     audit's records; "random" has features drawn uniformly from the range of the data; "orthogonal" and "simplex" are
     crafted updates of full norm, pairwise orthogonal or as far apart as can be (cosine -1 / (k - 1)), the worst case of
     a client that may choose its update. `labels`: "any", or "distinct" for at most one candidate a class. `batch_rest`
-    known records share the step. `trained_steps`: plain steps on public rows before the release; 0 is a fresh model.
+    known records share the step; `unknown_rest` further ones, drawn afresh in every trial, are in the sum too, as under
+    secure aggregation, and the attacker subtracts only what records contribute on average. They blur the sum like
+    noise, yet nothing bounds what they do against an attacker who knows them: the claim tested stays that of the noise
+    alone. `trained_steps`: plain steps on public rows before the release; 0 is a fresh model.
 
     A hit proves more than a score: the prior is exactly 1 / candidates, so the hits bound epsilon by `rank`.
     """
@@ -50,6 +65,7 @@ class MatchedFilter:
     kind: Literal["real", "random", "orthogonal", "simplex"] = "real"
     labels: Literal["any", "distinct"] = "any"
     batch_rest: int = 0
+    unknown_rest: int = 0
     trained_steps: int = 0
     delta: float | None = None
 
@@ -57,6 +73,7 @@ class MatchedFilter:
         require_integer(self.name, "candidates", self.candidates, least=2)
         require_integer(self.name, "trials", self.trials, least=10)
         require_integer(self.name, "batch_rest", self.batch_rest, least=0)
+        require_integer(self.name, "unknown_rest", self.unknown_rest, least=0)
         require_integer(self.name, "trained_steps", self.trained_steps, least=0)
         require_choice(self.name, "kind", self.kind, ("real", "random", *CRAFTED))
         require_choice(self.name, "labels", self.labels, ("any", "distinct"))
@@ -80,9 +97,12 @@ class MatchedFilter:
         if not isinstance(trainer, ReleasesUpdates):
             raise IncompatibleError(f"attack {self.name!r}: trainer {type(trainer).__name__} shows no single step")
         facts = self.facts(trainer)
-        pool, labels, rest = self._pool(trainer, stage, seeds=seeds)
+        pool, labels, rest, others = self._pool(trainer, stage, seeds=seeds)
         draw = candidate_draw(labels, self.candidates, distinct=self.labels == "distinct", crafted=self.kind in CRAFTED)
-        hits = count_hits(pool, rest, facts.noise, draw, self.trials, seeds=seeds.at("trials"), stage=stage)
+        crowd = Crowd(others, self.unknown_rest) if self.unknown_rest else None
+        hits = count_hits(
+            pool, rest, facts.noise, draw, self.trials, seeds=seeds.at("trials"), stage=stage, crowd=crowd
+        )
         return self._outcome(hits, facts, stage.confidence)
 
     def facts(self, trainer: ReleasesUpdates) -> ReleaseFacts:
@@ -94,8 +114,9 @@ class MatchedFilter:
         delta = tangent_delta(1 / self.candidates, mu) if self.delta is None else self.delta
         return trainer.release_facts(delta)
 
-    def _pool(self, trainer: ReleasesUpdates, stage: Stage, *, seeds: Seeds) -> tuple[Any, NDArray[np.int64], Any]:
-        """Updates (pool, parameters) and labels (pool,) of every possible candidate, and the sum of the known rest."""
+    def _pool(self, trainer: ReleasesUpdates, stage: Stage, *, seeds: Seeds) -> tuple[Any, NDArray[np.int64], Any, Any]:
+        """Updates (pool, parameters) and labels (pool,) of every possible candidate, the sum of the known rest, and the
+        updates (others, parameters) among which the unknown rest is drawn: a third of the records, none a candidate."""
         import torch
 
         module = trainer.fresh_model(stage.private, seeds=seeds.at("model"), device=stage.device)
@@ -104,6 +125,12 @@ class MatchedFilter:
         generator = seeds.at("pool").generator()
         order = generator.permutation(len(stage.private))
         known, pool = order[: self.batch_rest], order[self.batch_rest :]
+        share = len(pool) // 3 if self.unknown_rest else 0
+        strangers, pool = pool[:share], pool[share:]
+        if self.unknown_rest > len(strangers):
+            raise ConfigError(
+                f"attack {self.name!r}: unknown_rest {self.unknown_rest} needs {3 * self.unknown_rest} records"
+            )
         if len(pool) < self.candidates and self.kind not in CRAFTED:
             raise ConfigError(f"attack {self.name!r}: {self.candidates} candidates of {len(pool)} records")
         features = np.asarray(stage.private.features, dtype=np.float32)
@@ -117,12 +144,13 @@ class MatchedFilter:
             return trainer.updates(module, tensor, labels[torch.from_numpy(index).to(stage.device)])
 
         rest = updates(features[known], known).sum(dim=0) if self.batch_rest else None
+        others = updates(features[strangers], strangers) if self.unknown_rest else None
         if self.kind in CRAFTED:
             norm = trainer.release_facts(WITHOUT_NOISE).clip or 1.0
             width = sum(p.numel() for p in module.parameters() if p.requires_grad)
             crafted = crafted_updates(self.kind, self.candidates, width, norm, seeds=seeds.at("crafted"))
-            return crafted.to(stage.device), np.arange(self.candidates), rest
-        return updates(chosen, pool), stage.private.labels[pool], rest
+            return crafted.to(stage.device), np.arange(self.candidates), rest, others
+        return updates(chosen, pool), stage.private.labels[pool], rest, others
 
     def _outcome(self, hits: int, facts: ReleaseFacts, confidence: float) -> Outcome:
         prior = 1 / self.candidates
@@ -141,7 +169,8 @@ class MatchedFilter:
                 gain = sqrt(self.candidates / (self.candidates - 1)) if self.kind == "simplex" else 1.0
                 best = orthogonal_success(self.candidates, mu * gain)
                 measures["optimum_for_these_candidates"] = Measure(best, better=None)
-        return Outcome(measures, self.threat(facts), self._trials(hits, facts))
+        notes = (UNKNOWN_NOTE,) if self.unknown_rest else ()
+        return Outcome(measures, self.threat(facts), self._trials(hits, facts), notes=notes)
 
     def _trials(self, hits: int, facts: ReleaseFacts) -> Trials:
         counts = RankCounts(runs=self.trials, hits=hits, pool=self.candidates, top=1)
@@ -150,12 +179,17 @@ class MatchedFilter:
     def threat(self, facts: ReleaseFacts) -> dict[str, str]:
         """What the attacker holds and knows, in words."""
         rest = f"the {self.batch_rest} other records of the batch" if self.batch_rest else "that nobody else is in it"
-        return {
+        if self.unknown_rest:
+            rest = f"{self.batch_rest} other records of the batch, but not the {self.unknown_rest} further ones"
+        words = {
             "holds": facts.released,
             "knows": f"the model, {self.candidates} candidates ({self.kind}, {self.labels} labels), and {rest}",
             "goal": "name the candidate that was in the step",
             "server": "honest but curious",
         }
+        if self.unknown_rest:
+            words["secure sum"] = "only a sum with unknown records is seen; they hide the candidate, with no guarantee"
+        return words
 
 
 def candidate_draw(
@@ -189,9 +223,12 @@ def count_hits(
     *,
     seeds: Seeds,
     stage: Stage,
+    crowd: Crowd | None = None,
 ) -> int:
     """How often the matched filter names the secret candidate; a tie counts against it."""
     import torch
+
+    strangers = seeds.at("crowd").generator()
 
     generator, noises = seeds.generator(), seeds.at("noise").torch_generator(stage.device)
     rest = torch.zeros_like(pool[0]) if rest is None else rest
@@ -201,6 +238,10 @@ def count_hits(
         secret = int(generator.integers(len(signals)))
         blur = torch.randn(pool.shape[1], generator=noises, device=pool.device, dtype=pool.dtype) * noise
         seen = rest + signals[secret] + blur
+        if crowd is not None:
+            present = torch.from_numpy(strangers.permutation(len(crowd.updates))[: crowd.count]).to(pool.device)
+            # The average is public knowledge and no hint; what differs from it hides the candidate.
+            seen = seen + crowd.updates[present].sum(dim=0) - crowd.count * crowd.updates.mean(dim=0)
         # The rest is known and subtracted; what remains is one signal in white noise.
         scores = signals @ (seen - rest) - signals.square().sum(dim=1) / 2
         best = scores.max()

@@ -20,9 +20,10 @@ class Matching:
 
     `optimizer`: "adam" on the sign of the gradient with a cosine schedule, or "lbfgs". `total_variation`,
     `statistics` (distance to known batch statistics) and `consistency` (distance of the restarts to their mean, Yin et
-    al. 2021, arXiv 2104.07586) are weights of the further terms. `restarts` run side by side in one program, or one
-    after another where `together` is False (then without `consistency`); the one with the least matching loss is taken,
-    and the truth is never looked at. `seconds` stops early, each restart having its share of them.
+    al. 2021, arXiv 2104.07586) are weights of the further terms. A search starts from normal noise of `spread` in the
+    model's scale. `restarts` run side by side in one program, or one after another where `together` is False (then
+    without `consistency`); the one with the least matching loss is taken, and the truth is never looked at. `seconds`
+    stops early, each restart having its share of them.
     """
 
     distance: Literal["cosine", "euclidean"] = "cosine"
@@ -33,6 +34,7 @@ class Matching:
     statistics: float = 0.0
     consistency: float = 0.0
     restarts: int = 1
+    spread: float = 1.0
     together: bool = True
     seconds: float | None = None
 
@@ -70,11 +72,11 @@ def match(
     import torch
 
     check_observation(observation.gradients, module)
-    start = _starts(observation.gradients[0], (len(labels), *shape), search.restarts, seeds)
+    start = search.spread * _starts(observation.gradients[0], (len(labels), *shape), search.restarts, seeds)
     start = torch.maximum(torch.minimum(start, high), low)
-    loss = _matching_loss(observation, module, labels, search)
+    loss = matching_loss(observation, module, labels, search)
     run = _lbfgs if search.optimizer == "lbfgs" else _signed_adam
-    groups = [start] if search.together else list(start.split(1))
+    groups = [start] if search.together else [start[k : k + 1] for k in range(search.restarts)]
     if search.seconds is not None:
         search = replace(search, seconds=search.seconds / len(groups))
     began, done, found, losses = time.perf_counter(), 0, [], []
@@ -99,7 +101,8 @@ Loss = Callable[[Any], tuple[Any, Any]]
 """Images (restarts, batch, ...) to the matching loss (restarts,) and the whole loss (restarts,)."""
 
 
-def _matching_loss(observation: Observation, module: Any, labels: Any, search: Matching) -> Loss:
+def matching_loss(observation: Observation, module: Any, labels: Any, search: Matching) -> Loss:
+    """How far the gradients of images are from the observed one, for several sets of images at once."""
     gradient = _gradient_of_restarts(module, labels)
     target = observation.gradients
     norm = math.sqrt(sum(float(g.square().sum()) for g in target))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...audit.errors import ConfigError, IncompatibleError
 from ...audit.games import Example, Measure, Outcome, Stage
+from ...audit.metrics.intervals import binomial_interval
 from ...audit.releases import ReleasesUpdates
 from ...audit.seeds import Seeds
 from .image_metrics import assign, psnr, ssim
@@ -64,13 +65,22 @@ Invert = Callable[[Observation, Scene, Any, Seeds], Any]
 
 
 def play_images(
-    stage: Stage, threat: ThreatModel, invert: Invert, *, victims: int, dtype: str = "float32", seeds: Seeds
+    stage: Stage,
+    threat: ThreatModel,
+    invert: Invert,
+    *,
+    victims: int,
+    dtype: str = "float32",
+    prepare: Callable[[Scene], Scene] | None = None,
+    seeds: Seeds,
 ) -> Outcome:
-    """Every victim batch observed and inverted; PSNR and SSIM over all victims next to the priors.
+    """Every victim batch observed and inverted; PSNR and SSIM over all victims next to the priors. A malicious server
+    changes the model in `prepare`.
 
     `ConfigError` for records that are no images or too few of them.
     """
     scene = set_scene(stage, threat, dtype=dtype, seeds=seeds)
+    scene = scene if prepare is None else prepare(scene)
     order = seeds.at("victims").generator().permutation(len(scene.private))
     needed = victims * threat.batch_size
     if len(order) < needed:
@@ -163,12 +173,12 @@ def outcome(
 
     prior = average(psnr(originals, mean_image), name="mean public image")
     best_public = average(psnr(originals, nearest), name="nearest public image")
-    exact = float(np.mean(quality > EXACT_ABOVE))
+    exact = (quality > EXACT_ABOVE).reshape(-1, threat.batch_size).mean(axis=1)
     measures = {
         "psnr": average(quality, unit="dB", baseline=prior),
         "psnr_over_nearest_public_image": average(quality, unit="dB", baseline=best_public),
         "ssim": average(likeness, baseline=average(ssim(originals, mean_image), name="mean public image")),
-        "exact_share": Measure(exact, n=len(quality), baseline=Measure(0.0, name="guessing")),
+        "exact_share": share_measure(exact, confidence, baseline=Measure(0.0, name="guessing")),
     }
     examples = tuple(
         Example("image", f"victim {k + 1}", originals[k], found[k], float(quality[k]), "psnr")
@@ -204,6 +214,20 @@ def mean_measure(
         return Measure(mean, n=count, unit=unit, baseline=baseline, name=name, better=better)
     half = float(t.ppf((1 + confidence) / 2, count - 1)) * float(np.std(values, ddof=1)) / sqrt(count)
     return Measure(mean, mean - half, mean + half, count, baseline, unit, better, name)
+
+
+def share_measure(
+    values: NDArray[Any], confidence: float, *, baseline: Measure | None = None, name: str | None = None
+) -> Measure:
+    """As `mean_measure` for values in [0, 1], the interval cut there. Where all victims agree on 0 or 1, Student's has
+    no width, and the exact binomial interval stands in for it."""
+    found = mean_measure(np.asarray(values, np.float64), confidence, baseline=baseline, name=name)
+    if found.value in (0.0, 1.0):
+        exact = binomial_interval(round(found.value * len(values)), len(values), confidence)
+        return replace(found, low=exact.low, high=exact.high)
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def _keep(path: Path, images: NDArray[np.float64]) -> None:

@@ -123,3 +123,55 @@ def test_an_attack_on_an_unknown_trainer_is_refused(tmp_path):
     path.write_text(AUDIT.replace('trainers = ["private"]', 'trainers = ["privat"]'))
     with pytest.raises(IncompatibleError, match="did you mean 'private'"):
         settle(load_config(path))
+
+
+PARTS = """
+[audit]
+name = "parts"
+seed = 5
+access = ["logits"]
+[data]
+name = "prose-private"
+text_encoding = "bytes"
+text_length = 48
+limit = 120
+[design]
+audit_records = 60
+[[trainer]]
+name = "dp-language"
+layers = 1
+width = 8
+heads = 1
+length = 48
+noise_multiplier = 2.0
+epochs = 1
+batch_size = 15
+nominal_rows = 60
+[[attack]]
+name = "secret-exposure"
+digits = 1
+slots = 4
+repetitions = [1, 2]
+samples = 100
+alpha_share = 0.5
+"""
+
+
+def test_a_game_of_several_designs_gives_a_finding_for_each(tmp_path):
+    path = tmp_path / "audit.toml"
+    path.write_text(PARTS)
+    conduct(path, tmp_path / "out", [], device="cpu", quiet=True, command="test")
+    document = json.loads((tmp_path / "out" / "audit.json").read_text())
+    found = {f["attack"]: f for f in document["findings"]}
+    assert list(found) == ["secret-exposure/1x", "secret-exposure/2x"]
+    assert {f["rule"] for f in found.values()} == {"exposure.secret-exposure"}
+    once, twice = found.values()
+    assert once["claim"]["epsilon"] < twice["claim"]["epsilon"]
+    assert once["claim"]["epsilon"] == pytest.approx(document["claims"][0]["epsilon"])
+    assert all(f["bound"]["method"] == "k-ary" for f in found.values())
+    # Half of alpha is the attack's, and its two parts share it: 5 % / 4 at 95 %.
+    assert {round(f["bound"]["alpha"], 6) for f in found.values()} == {0.0125}
+    assert [row["attack"] for row in document["design"]["ledger"]] == list(found)
+    assert [row["attack"] for row in document["controls"]["positive"]["figures"]] == list(found)
+    assert "perplexity_unigram" in once["metrics"]["measures"]
+    assert all(f["verdict"] == "underpowered" for f in found.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,32 @@ def prose(spec: DataSpec) -> Table:
             groups.append(topic)
     labels = np.zeros(len(values), np.int64)
     return Table("prose", Texts(tuple(values)), labels, UNLABELLED, tuple(records), tuple(groups))
+
+
+def prose_public(spec: DataSpec) -> Table:
+    """The topics of `prose` whose name has an odd CRC-32 (a third of the text), for public pretraining."""
+    return _topics(spec, "prose-public", 1)
+
+
+def prose_private(spec: DataSpec) -> Table:
+    """The topics of `prose` that are not in `prose-public`."""
+    return _topics(spec, "prose-private", 0)
+
+
+def _topics(spec: DataSpec, name: str, parity: int) -> Table:
+    table = prose(spec)
+    assert table.groups is not None
+    assert isinstance(table.content, Texts)
+    kept = np.array([zlib.crc32(topic.encode()) % 2 == parity for topic in table.groups])
+    positions = np.flatnonzero(kept)
+    return Table(
+        name,
+        table.content.take(positions),
+        table.labels[positions],
+        UNLABELLED,
+        tuple(table.records[i] for i in positions),
+        tuple(table.groups[i] for i in positions),
+    )
 
 
 def _measured(name: str, bunch: Any) -> Table:

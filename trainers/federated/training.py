@@ -154,6 +154,7 @@ def natural_updates(recipe: FederatedRecipe, data: Rows, rows: BoolArray, *, see
 def prepare_training(
     recipe: FederatedRecipe, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str
 ) -> tuple[LocalTrainer, Schedule]:
+    """The clients with their rows and a fresh model, and the schedule of rounds that public numbers give."""
     import torch
 
     if recipe.protection is None and not rows.any():
@@ -186,6 +187,7 @@ def _check_buffers(module: nn.Module, recipe: FederatedRecipe) -> None:
 def recorder_of(
     recipe: FederatedRecipe, schedule: Schedule, local: LocalTrainer, seeds: Seeds, folder: Path | None
 ) -> ViewRecorder:
+    """A recorder with room for everything that the recipe's observer will see."""
     sends = 0
     if recipe.view == "updates":
         for number in range(schedule.rounds):

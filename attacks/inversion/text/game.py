@@ -15,7 +15,7 @@ from ....audit.releases import ReleasesUpdates
 from ....audit.seeds import Seeds
 from ....audit.types import Access, Needs
 from ...parameters import require_choice, require_integer
-from ..victims import mean_measure
+from ..victims import share_measure
 from .metrics import matched, rouge_n
 from .models import Architecture, TextModel, build_text_model, released_gradients
 from .span import span_attack
@@ -109,9 +109,9 @@ class SpanInversion:
             measures[f"exact_of_{batch}_sequences"] = Measure(share.value, share.low, share.high, len(pairs), guess)
             chance = Measure(1 / self.vocabulary, name="guessing")
             recall = np.array([float(np.mean(truth == found)) for truth, found in pairs])
-            measures[f"tokens_of_{batch}_sequences"] = mean_measure(recall, confidence, baseline=chance)
+            measures[f"tokens_of_{batch}_sequences"] = share_measure(recall, confidence, baseline=chance)
             bigrams = np.array([rouge_n(list(truth), list(found), 2) for truth, found in pairs])
-            measures[f"rouge_2_of_{batch}_sequences"] = mean_measure(bigrams, confidence)
+            measures[f"rouge_2_of_{batch}_sequences"] = share_measure(bigrams, confidence)
         line = Line(
             "exact sequences",
             tuple(float(b * self.length) for b in rounds),

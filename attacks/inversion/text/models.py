@@ -204,16 +204,21 @@ def released_gradients(
     With `clip`, each sequence's gradient is clipped over all parameters together, noise of standard deviation `noise`
     is added to every coordinate of the sum, and the sum divided by the batch size.
     """
+    watched = model.watched()
+    found = released_of(model, tokens, [*watched[0], *watched[1]], clip=clip, noise=noise, seeds=seeds)
+    cut = len(watched[0])
+    return model.joined(found[:cut]), model.joined(found[cut:])
+
+
+def released_of(
+    model: TextModel, tokens: Any, wanted: list[Any], *, clip: float | None, noise: float, seeds: Seeds
+) -> list[Any]:
+    """As `released_gradients`, for any parameters of the model."""
     import torch
 
-    watched = model.watched()
-    wanted = [*watched[0], *watched[1]]
     if clip is None:
-        found = list(torch.autograd.grad(model.loss(tokens), wanted))
-    else:
-        found = _clipped_and_noised(model, tokens, wanted, clip, noise, seeds)
-    cut = len(watched[0])
-    return model.joined([g.detach() for g in found[:cut]]), model.joined([g.detach() for g in found[cut:]])
+        return [g.detach() for g in torch.autograd.grad(model.loss(tokens), wanted)]
+    return [g.detach() for g in _clipped_and_noised(model, tokens, wanted, clip, noise, seeds)]
 
 
 def _clipped_and_noised(

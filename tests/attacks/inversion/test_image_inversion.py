@@ -19,7 +19,7 @@ from leakgauge.audit.games import Game, Outcome, Stage
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Access, Rows
 from leakgauge.trainers.dpsgd import DpSgd
-from leakgauge.trainers.networks import convnet, lenet
+from leakgauge.trainers.networks import lenet
 from leakgauge.trainers.sgd import Sgd
 
 
@@ -108,9 +108,7 @@ def test_restarts_side_by_side_are_the_same_searches_as_one_after_another():
 
     def losses(restarts: int, together: bool = True) -> np.ndarray:
         search = Matching(iterations=5, restarts=restarts, together=together)
-        return match(
-            observation, module, labels, (1, 8, 8), search, low=low, high=high, seeds=Seeds(1)
-        ).losses.numpy()
+        return match(observation, module, labels, (1, 8, 8), search, low=low, high=high, seeds=Seeds(1)).losses.numpy()
 
     three = losses(3)
     assert len(set(three.tolist())) == 3

@@ -69,6 +69,19 @@ def test_without_noise_the_candidate_is_always_named_and_the_known_rest_does_not
     assert outcome.trials.counts.hits == 50
 
 
+def test_unknown_records_in_a_secure_sum_hide_the_candidate_and_are_no_privacy(digits, tmp_path):
+    # 400 trials: standard errors below .025; the differences tested are above .2.
+    alone = play(private(0.5), digits, tmp_path, trials=400, labels="distinct")
+    summed = play(private(0.5), digits, tmp_path, trials=400, labels="distinct", unknown_rest=50)
+    assert summed.measures["success"].value < alone.measures["success"].value - 0.2
+    assert summed.measures["success"].value > 0.1
+    # What is promised, and what could be reached at most, is that of the noise alone.
+    assert summed.measures["largest_possible_success"] == alone.measures["largest_possible_success"]
+    assert summed.trials.claim == alone.trials.claim
+    assert "secure sum" in summed.threat
+    assert "subtract" in summed.notes[0]
+
+
 def test_equal_candidates_tie_and_a_tie_is_no_hit(digits, tmp_path):
     same = digits.take(np.zeros(30, dtype=np.int64) + 4)
     twins = Rows(same.features, same.labels, tuple(map(str, range(30))), 10, "twins")
@@ -93,6 +106,8 @@ def test_bad_input_is_named(digits, tmp_path):
         MatchedFilter(candidates=1)
     with pytest.raises(ConfigError, match="distinct labels"):
         play(private(1.0), digits, tmp_path, candidates=11, labels="distinct")
+    with pytest.raises(ConfigError, match="unknown_rest 900 needs 2700 records"):
+        play(private(1.0), digits, tmp_path, unknown_rest=900)
     with pytest.raises(ConfigError, match="do not fit"):
         play(private(1.0), digits, tmp_path, candidates=5000, kind="orthogonal")
     with pytest.raises(IncompatibleError, match="no single step"):

@@ -1,0 +1,1 @@
+"""Supermasks: a mask is learned over frozen weights, and only the mask is shared."""
