@@ -144,6 +144,7 @@ ATTACKS = Registry(
         "text-matching": "attacks.inversion.text.matching_game:TextMatching",
         "matched-filter": "attacks.inversion.matched_filter:MatchedFilter",
         "gradient-canary": "attacks.canary.gradient_audit:GradientCanaryAudit",
+        "text-membership": "attacks.language.membership:TextMembership",
         "secret-exposure": "attacks.language.exposure:SecretExposure",
     },
 )

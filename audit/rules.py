@@ -31,6 +31,7 @@ ATTACK_RULES = {
     "inversion.text-matching": "Token sequences are searched for by matching gradients and swapping words.",
     "inversion.span": "Token sequences are read off the gradients of a transformer.",
     "inversion.matched-filter": "One of a few candidate records is named from a released gradient.",
+    "membership.text-membership": "A language model's token probabilities tell whether a text was trained on.",
     "exposure.secret-exposure": "A secret in the training text ranks high among all that it might have been.",
     "canary.gradient": "Crafted gradients, inserted by fair coins, are recognised in the noisy sums of training.",
 }

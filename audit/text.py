@@ -30,6 +30,10 @@ class TextModel(Protocol):
     def token_log_probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """ln P[token | tokens before it] of byte rows, (records, tokens); NaN at the first token and at padding."""
 
+    def token_statistics(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        """The same, then mean and standard deviation of the log-probability of a token drawn from the model at that
+        place: (records, tokens, 3), NaN at the same places."""
+
 
 @runtime_checkable
 class TextTrainer(Protocol):

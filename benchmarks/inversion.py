@@ -146,7 +146,7 @@ def measure(setting: Setting, rows: Rows) -> Line:
     outcome = play(setting.attack, Sgd(model=setting.model, epochs=1), rows)
     spent = time.process_time() - began
     attack, found = setting.attack, outcome.measures
-    psnr, nearest = found["psnr"], found["psnr_over_nearest_public_image"]
+    psnr, nearest = found["psnr"], found["psnr_beside_nearest"]
     return Line(
         setting.data,
         setting.words,

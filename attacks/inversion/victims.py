@@ -172,12 +172,14 @@ def outcome(
         return mean_measure(values.reshape(-1, threat.batch_size).mean(axis=1), confidence, **more)
 
     prior = average(psnr(originals, mean_image), name="mean public image")
-    best_public = average(psnr(originals, nearest), name="nearest public image")
+    best_public = average(
+        psnr(originals, nearest), name="nearest public image, picked by somebody who knows the victim"
+    )
     exact = (quality > EXACT_ABOVE).reshape(-1, threat.batch_size).mean(axis=1)
     measures = {
         "psnr": average(quality, unit="dB", baseline=prior),
-        "psnr_over_nearest_public_image": average(quality, unit="dB", baseline=best_public),
-        "ssim": average(likeness, baseline=average(ssim(originals, mean_image), name="mean public image")),
+        "psnr_beside_nearest": average(quality, unit="dB", baseline=best_public),
+        "ssim": cut(average(likeness, baseline=average(ssim(originals, mean_image), name="mean public image"))),
         "exact_share": share_measure(exact, confidence, baseline=Measure(0.0, name="guessing")),
     }
     examples = tuple(
@@ -216,6 +218,13 @@ def mean_measure(
     return Measure(mean, mean - half, mean + half, count, baseline, unit, better, name)
 
 
+def cut(found: Measure, least: float = -1.0) -> Measure:
+    """The same with its interval cut to [`least`, 1], beyond which the quantity has no values."""
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(least, found.low), high=min(1.0, found.high))
+
+
 def share_measure(
     values: NDArray[Any], confidence: float, *, baseline: Measure | None = None, name: str | None = None
 ) -> Measure:
@@ -225,9 +234,7 @@ def share_measure(
     if found.value in (0.0, 1.0):
         exact = binomial_interval(round(found.value * len(values)), len(values), confidence)
         return replace(found, low=exact.low, high=exact.high)
-    if found.low is None or found.high is None:
-        return found
-    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+    return cut(found, 0.0)
 
 
 def _keep(path: Path, images: NDArray[np.float64]) -> None:

@@ -120,19 +120,18 @@ class SecretExposure:
 
     def _expose(self, model: TextModel, slot: Slot, seeds: Seeds) -> Exposed:
         greedy = model.greedy(slot.prefix, self.digits)
-        secret = int(slot.secret)
+        secret, most = int(slot.secret), self.digits * math.log2(10)
         if self.digits > MOST_EXACT_DIGITS:
             drawn = seeds.generator().integers(10**self.digits, size=self.samples)
             texts = [f"{number:0{self.digits}d}" for number in (secret, *drawn)]
             losses = -model.continuation_log_probabilities(slot.prefix, texts)
-            sampled, low, fitted = _estimates(losses[1:], float(losses[0]))
-            most = self.digits * math.log2(10)
+            sampled, low, fitted = _estimates(losses[1:], float(losses[0]), most)
             found = fitted if fitted is not None else sampled if sampled is not None else low
-            return Exposed(slot, min(most, found), sampled, fitted, greedy, greedy == slot.secret)
+            return Exposed(slot, found, sampled, fitted, greedy, greedy == slot.secret)
         losses = -model.number_log_probabilities(slot.prefix, self.digits)
         rank = pessimistic_rank(-losses, secret)
         drawn = seeds.generator().integers(len(losses), size=self.samples)
-        sampled, _, fitted = _estimates(losses[drawn], float(losses[secret]))
+        sampled, _, fitted = _estimates(losses[drawn], float(losses[secret]), most)
         return Exposed(slot, exact_exposure(rank, len(losses)), sampled, fitted, greedy, rank <= self.top)
 
     def _outcome(
@@ -190,10 +189,11 @@ class SecretExposure:
         return Trials("k-ary", counts, group.delta if group else 0.0, group)
 
 
-def _estimates(losses: NDArray[np.float64], own: float) -> tuple[float | None, float, float | None]:
-    """(sampled, its lower limit, extrapolated): None where there is no value or the fit is rejected."""
+def _estimates(losses: NDArray[np.float64], own: float, most: float) -> tuple[float | None, float, float | None]:
+    """(sampled, its lower limit, extrapolated): None where there is no value or the fit is rejected. A law has a tail
+    below the likeliest candidate, so that what it gives is cut at `most`, the bits of the space."""
     sample, fitted = sampled_exposure(losses, own), extrapolated_exposure(losses, own)
-    return sample.value, sample.low, fitted.value if fitted.fits else None
+    return sample.value, sample.low, min(most, fitted.value) if fitted.fits else None
 
 
 def _estimators(inside: list[Exposed], *, exact: bool) -> dict[str, Measure]:

@@ -31,16 +31,24 @@ class LanguageTarget:
         """As in `Target`: text without labels has the one class, with probability 1."""
         return np.zeros((len(features), 1), np.float32)
 
-    @torch.no_grad()
     def token_log_probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """As in `TextModel`."""
+        return self.token_statistics(features)[..., 0]
+
+    @torch.no_grad()
+    def token_statistics(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        """As in `TextModel`."""
         tokens = token_rows(features, self.tokenizer, self.length)
-        out = np.full(tokens.shape, np.nan)
+        out = np.full((*tokens.shape, 3), np.nan)
         for start in range(0, len(tokens), BATCH):
             here = torch.from_numpy(tokens[start : start + BATCH]).to(self.device)
-            logs = self.model(here[:, :-1]).double().log_softmax(-1).gather(2, here[:, 1:, None])[..., 0]
-            logs[here[:, 1:] == self.tokenizer.padding] = torch.nan
-            out[start : start + BATCH, 1:] = logs.cpu().numpy()
+            logs = self.model(here[:, :-1]).double().log_softmax(-1)
+            weights = logs.exp()
+            mean = (weights * logs).sum(-1)
+            spread = ((weights * logs.square()).sum(-1) - mean.square()).clamp_min(0).sqrt()
+            found = torch.stack([logs.gather(2, here[:, 1:, None])[..., 0], mean, spread], dim=2)
+            found[here[:, 1:] == self.tokenizer.padding] = torch.nan
+            out[start : start + BATCH, 1:] = found.cpu().numpy()
         return out
 
     @torch.no_grad()

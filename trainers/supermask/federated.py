@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ...audit.accounting import calibrate_noise
 from ...audit.canaries import CanarySet, Witnessed
-from ...audit.errors import ConfigError
+from ...audit.errors import ConfigError, IncompatibleError
 from ...audit.seeds import Seeds
 from ...audit.types import BoolArray, Claim, Progress, Rows, Trained, silent
 from ..federated.canaries import KINDS, check_kind
@@ -24,6 +26,7 @@ from .server import MERGES, Merge
 from .trainer import MaskFields
 from .uploads import Upload, UploadKind
 
+Placement = Literal["central", "local", "distributed"]
 NOTE = "sampling bits is not differential privacy: without a clamp a bit may be certain, so this trainer claims nothing"
 
 
@@ -173,18 +176,19 @@ class DpFederatedSupermask(MaskClientFields):
     sqrt(flip_budget) in L2, which no honest upload exceeds. Both with Gaussian noise of `noise_multiplier` clips, which
     `noise` "central" lets the server add to the sum and "local" each client to its own; "distributed": discrete shares
     that make up `noise_multiplier` when `least_cohort` clients answer. "bits": every bit's chance is `clamp`ed, which
-    is randomised response. Give `noise_multiplier` (or `clamp`), or `epsilon` to calibrate the noise for `view`.
+    is randomised response; the claim follows from `masked_weights`, the public number of bits of one upload. Give `noise_multiplier` (or `clamp`), or `epsilon` to calibrate the noise for `view`.
     """
 
     name: ClassVar[str] = "dp-federated-supermask"
     version: ClassVar[str] = "1"
 
-    noise: Literal["central", "local", "distributed"] = "central"
+    noise: Placement = "central"
     epsilon: float | None = None
     delta: float = 1e-5
     noise_multiplier: float | None = None
     clip: float = 1.0
     clamp: float | None = None
+    masked_weights: int | None = None
     least_cohort: int = 1
 
     def __post_init__(self) -> None:
@@ -210,13 +214,8 @@ class DpFederatedSupermask(MaskClientFields):
         assert self.epsilon is not None
         how = self.schedule()
         return self._protection(
-            calibrated(
-                self._protection,
-                self.view,
-                self.epsilon,
-                sample_rate=how.sample_rate,
-                rounds=how.rounds,
-                delta=self.delta,
+            _calibrated(
+                self._protection(1.0), self.noise, self.view, self.epsilon, self.delta, how.sample_rate, how.rounds
             )
         )
 
@@ -231,10 +230,9 @@ class DpFederatedSupermask(MaskClientFields):
         return FederatedSupermask(**own, merge="mean")
 
     def planned_claim(self, expected_rows: int) -> Claim:
-        """As in `PrivateTrainer`: against `view`. That of clamped bits needs the model's size, and stands in for a
-        million weights until a model is there."""
+        """As in `PrivateTrainer`: against `view`."""
         del expected_rows
-        claim = self._claim(1_000_000)
+        claim = self._view_claim(self.view)
         assert claim is not None  # Refused on construction.
         return claim
 
@@ -281,31 +279,35 @@ class DpFederatedSupermask(MaskClientFields):
         )
 
     def _claim(self, weights: int) -> Claim | None:
-        how = self.schedule()
-        if self.upload == "bits":
-            assert self.clamp is not None
-            return response_claim(self.clamp, weights, how.sample_rate, how.rounds, self.delta)
+        """The claim of a model with so many masked weights."""
+        if self.masked_weights is not None and weights != self.masked_weights:
+            raise IncompatibleError(
+                f"the model has {weights} masked weights and masked_weights is {self.masked_weights}: the claim of "
+                "clamped bits follows from their number"
+            )
         return self._view_claim(self.view)
 
     def _view_claim(self, view: str) -> Claim | None:
         protection, how = self.protection(), self.schedule()
         if protection is None:
-            return None
+            assert self.clamp is not None
+            assert self.masked_weights is not None
+            # What the server learns from every upload bounds what anybody learns from less.
+            return response_claim(self.clamp, self.masked_weights, how.sample_rate, how.rounds, self.delta)
         public: Mapping[str, Any] = {"sample_rate": how.sample_rate, "rounds": how.rounds, "delta": self.delta}
         return view_claim(protection, view, **public)  # type: ignore[arg-type]
 
     def _protection(self, noise_multiplier: float) -> Protection:
         clip = self.clip if self.flip_budget is None else self.flip_budget**0.5
-        if self.noise == "central":
-            return Protection(clip, central=noise_multiplier)
-        if self.noise == "local":
-            return Protection(clip, client=noise_multiplier, least_cohort=self.least_cohort)
-        share = noise_multiplier / self.least_cohort**0.5
-        return Protection(clip, client=share, discrete=True, least_cohort=self.least_cohort)
+        return _with_noise(Protection(clip, least_cohort=self.least_cohort), self.noise, noise_multiplier)
 
     def _check_bits(self) -> None:
         if self.clamp is None:
             raise ConfigError(f"dp-federated-supermask with upload 'bits' needs clamp: {NOTE}")
+        if self.masked_weights is None or self.masked_weights < 1:
+            raise ConfigError(
+                f"clamped bits need masked_weights, how many bits an upload has, got {self.masked_weights}"
+            )
         if self.epsilon is not None or self.noise_multiplier is not None:
             raise ConfigError("clamped bits are their own noise: give clamp alone, without epsilon or noise_multiplier")
 
@@ -323,3 +325,25 @@ class DpFederatedSupermask(MaskClientFields):
             raise ConfigError(f"distributed noise needs least_cohort >= 2, got {self.least_cohort}")
         if self._protection(1.0).against(self.view) is None:
             raise ConfigError(f"noise {self.noise!r} protects nobody from view {self.view!r}: choose another view")
+
+
+def _with_noise(bare: Protection, placement: Placement, noise_multiplier: float) -> Protection:
+    """`bare` with the noise where `placement` has it."""
+    if placement == "central":
+        return replace(bare, central=noise_multiplier, least_cohort=1)
+    if placement == "local":
+        return replace(bare, client=noise_multiplier)
+    return replace(bare, client=noise_multiplier / bare.least_cohort**0.5, discrete=True)
+
+
+# A search over accountants takes seconds, and protections are asked for often.
+@lru_cache(maxsize=64)
+def _calibrated(
+    bare: Protection, placement: Placement, view: View, epsilon: float, delta: float, sample_rate: float, rounds: int
+) -> float:
+    if placement == "central":
+        return calibrate_noise(epsilon=epsilon, delta=delta, sample_rate=sample_rate, steps=rounds)
+    bare = replace(bare, client=0.0, discrete=False)
+    return calibrated(
+        lambda z: _with_noise(bare, placement, z), view, epsilon, sample_rate=sample_rate, rounds=rounds, delta=delta
+    )

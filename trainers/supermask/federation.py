@@ -81,10 +81,12 @@ class MaskFederation:
         """The federated loop before its first round. `kind` replaces the mechanism, for broken variants."""
         state = ServerState.start(flatten(clients.module).cpu().numpy())
         # The loop knows clients by what they answer to; ours answer with scores, bits or flips.
-        common: tuple[Any, ...] = (clients, schedule, self.protection, seeds, state, {}, observers)
+        answering = cast("Any", clients)
         if self.upload.kind != "bits":
-            return kind(*common)
-        return BitFederation(*common, merge=self.merge, reset=self.reset, clamp=self.upload.clamp)
+            return kind(answering, schedule, self.protection, seeds, state, {}, observers)
+        run = BitFederation(answering, schedule, self.protection, seeds, state, {}, observers)
+        run.merge, run.reset, run.clamp = self.merge, self.reset, self.upload.clamp
+        return run
 
 
 def fit_masks(

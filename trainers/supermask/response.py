@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ...audit.accounting.claims import DELTA_GRID
-from ...audit.bounds.search import last_true
 from ...audit.errors import ConfigError
 from ...audit.types import Adjacency, Claim, CurvePoint, Mechanism, Unit
 
@@ -42,19 +41,18 @@ def composed_delta(epsilon: float, clamp: float, bits: int) -> float:
     at which it exceeds epsilon (Kairouz, Oh, Viswanath 2015, arXiv 1311.0776, theorem 3.3 with delta 0; proof that
     the pair is the worst, adaptive rounds included, in docs/supermask.md).
     """
-    one = bit_epsilon(clamp)
-    first = math.floor((epsilon / one + bits) / 2) + 1
-    if first > bits:
-        return 0.0
-    above = float(stats.binom.logsf(first - 1, bits, 0.5 + clamp))
-    below = epsilon + float(stats.binom.logsf(first - 1, bits, 0.5 - clamp))
-    gap = math.exp(above) * -math.expm1(below - above) if below < above else 0.0
-    return max(0.0, gap)
+    return float(_deltas(epsilon, clamp, np.array([float(bits)]))[0])
 
 
-def mixed_delta(epsilon: float, clamp: float, bits: int, times: Floats, chances: Floats) -> float:
-    """Mean delta where the client takes part `times` (n,) rounds with `chances` (n,), as everyone may know."""
-    return float(sum(p * composed_delta(epsilon, clamp, bits * int(k)) for k, p in zip(times, chances, strict=True)))
+def _deltas(epsilon: float, clamp: float, bits: Floats) -> Floats:
+    """`composed_delta` for several numbers of bits (n,)."""
+    first = np.floor((epsilon / bit_epsilon(clamp) + bits) / 2) + 1
+    above = stats.binom.logsf(first - 1, bits, 0.5 + clamp)
+    below = epsilon + stats.binom.logsf(first - 1, bits, 0.5 - clamp)
+    # Beyond the last outcome both are minus infinity, whose difference is nothing.
+    above, below = np.maximum(above, -1e300), np.maximum(below, -1e300)
+    out: Floats = np.exp(above) * -np.expm1(np.minimum(below - above, 0.0))
+    return out
 
 
 @lru_cache(maxsize=64)
@@ -68,15 +66,7 @@ def response_claim(clamp: float, bits: int, sample_rate: float, rounds: int, del
     chances = stats.binom.pmf(times, rounds, sample_rate)
     likely = chances > 1e-30
     times, chances = times[likely], chances[likely]
-    points = []
-    for target in sorted({*DELTA_GRID, delta}):
-
-        def above(epsilon: float, target: float = target) -> bool:
-            return mixed_delta(epsilon, clamp, bits, times, chances) > target
-
-        most = bit_epsilon(clamp) * bits * rounds
-        epsilon = last_true(above, 0.0, most, tolerance=1e-6 * most) if above(0.0) else 0.0
-        points.append(CurvePoint(target, epsilon + (1e-6 * most if epsilon else 0.0)))
+    points = [CurvePoint(d, _epsilon(d, clamp, bits * times, chances)) for d in sorted({*DELTA_GRID, delta})]
     headline = next(p for p in points if p.delta == delta)
     return Claim(
         headline.epsilon,
@@ -85,9 +75,24 @@ def response_claim(clamp: float, bits: int, sample_rate: float, rounds: int, del
         Adjacency.REPLACE_ONE,
         Mechanism(
             "randomised-response",
-            (("clamp", clamp), ("bits", float(bits)), ("sample_rate", sample_rate), ("steps", float(rounds))),
+            (("bits", float(bits)), ("clamp", clamp), ("sample_rate", sample_rate), ("steps", float(rounds))),
         ),
         f"exact composition of {bits} bits a round, {bit_epsilon(clamp):.4g} each",
         tuple(points),
         ASSUMES,
     )
+
+
+def _epsilon(delta: float, clamp: float, bits: Floats, chances: Floats) -> float:
+    """The smallest epsilon, from above, whose mean delta over numbers of `bits` (n,) with `chances` (n,) is `delta`."""
+
+    def above(epsilon: float) -> bool:
+        return bool(chances @ _deltas(epsilon, clamp, bits) > delta)
+
+    low, high = 0.0, bit_epsilon(clamp) * float(bits.max())
+    if not above(low):
+        return low
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if above(middle) else (low, middle)
+    return high

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from scipy.special import expit, logit
 from leakgauge.audit.bounds.gaussian import gaussian_epsilon
 from leakgauge.audit.canaries import CanaryHost, CanarySet
 from leakgauge.audit.contracts.trainer import check_trainer
-from leakgauge.audit.errors import ConfigError
+from leakgauge.audit.errors import ConfigError, IncompatibleError
 from leakgauge.audit.registry import TRAINERS
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Adjacency, PrivateTrainer, Rows, Unit
@@ -30,7 +31,7 @@ NOISY: dict[str, Any] = {"noise_multiplier": 2.0, "view": "global-models", "coho
 PRIVATE = {
     "scores": DpFederatedSupermask(**SMALL | {"upload": "scores"} | NOISY),
     "flips": DpFederatedSupermask(**FLIPS | NOISY),
-    "bits": DpFederatedSupermask(**SMALL, clamp=0.2, view="updates"),
+    "bits": DpFederatedSupermask(**SMALL, clamp=0.2, masked_weights=192, view="updates"),
 }
 
 
@@ -134,21 +135,26 @@ def test_many_weak_bits_approach_a_gaussian() -> None:
 
 def test_response_claim_is_per_client_and_grows() -> None:
     one, many = response_claim(0.1, 50, 1.0, 1, 1e-5), response_claim(0.1, 50, 1.0, 10, 1e-5)
-    assert one.unit is Unit.CLIENT and one.adjacency is Adjacency.REPLACE_ONE
-    assert one.epsilon <= 50 * bit_epsilon(0.1) and one.epsilon < many.epsilon
+    assert one.unit is Unit.CLIENT
+    assert one.adjacency is Adjacency.REPLACE_ONE
+    assert one.epsilon <= 50 * bit_epsilon(0.1)
+    assert one.epsilon < many.epsilon
     assert composed_delta(one.epsilon, 0.1, 50) <= 1e-5
     times = np.arange(1, 11)
     half = response_claim(0.1, 50, 0.5, 10, 1e-5)
     mean = stats.binom.pmf(times, 10, 0.5) @ [composed_delta(half.epsilon, 0.1, 50 * int(k)) for k in times]
-    assert mean <= 1e-5 and one.epsilon < half.epsilon < many.epsilon
+    assert mean <= 1e-5
+    assert one.epsilon < half.epsilon < many.epsilon
 
 
 def test_claims_of_noise_are_those_of_the_view() -> None:
     flips_claim = PRIVATE["flips"].planned_claim(0)
     scores_claim = PRIVATE["scores"].planned_claim(0)
-    assert flips_claim.epsilon == scores_claim.epsilon and flips_claim.unit is Unit.CLIENT
+    assert flips_claim.epsilon == scores_claim.epsilon
+    assert flips_claim.unit is Unit.CLIENT
     protection = PRIVATE["flips"].protection()
-    assert protection is not None and protection.clip == pytest.approx(30**0.5)
+    assert protection is not None
+    assert protection.clip == pytest.approx(30**0.5)
     calibrated = DpFederatedSupermask(**FLIPS | {"cohort": 2, "view": "global-models"}, epsilon=3.0)
     assert 2.9 < calibrated.planned_claim(0).epsilon <= 3.0
 
@@ -158,6 +164,8 @@ def test_the_claim_of_bits_knows_the_number_of_weights(blobs: Rows) -> None:
     assert trained.claim is not None
     assert trained.claim.mechanism["bits"] == 192
     assert trained.claim.epsilon == response_claim(0.2, 192, 1.0, 4, 1e-5).epsilon
+    with pytest.raises(IncompatibleError, match="192 masked weights"):
+        replace(PRIVATE["bits"], masked_weights=100).fit(blobs, np.ones(120, np.bool_), seeds=Seeds(1), device="cpu")
 
 
 def test_mistakes_are_named() -> None:
@@ -173,7 +181,9 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(ConfigError, match="not differential privacy"):
         DpFederatedSupermask()
     with pytest.raises(ConfigError, match="clamp"):
-        DpFederatedSupermask(clamp=0.7)
+        DpFederatedSupermask(clamp=0.7, masked_weights=5)
+    with pytest.raises(ConfigError, match="masked_weights"):
+        DpFederatedSupermask(clamp=0.2)
     with pytest.raises(ConfigError, match="protects nobody"):
         DpFederatedSupermask(upload="scores", noise_multiplier=1.0, view="updates")
     assert "not differential privacy" in FederatedSupermask().notes()[0]
@@ -193,15 +203,17 @@ class Unclipped(Federation):
 
 @pytest.mark.parametrize("upload", ["scores", "flips"])
 def test_canary_clients_are_seen_as_the_noise_allows(upload: str, blobs: Rows) -> None:
-    """Correct: a canary that takes part adds 1 clip, and noise of 2 clips hides most of it. Unclipped: it stands out."""
+    """Correct: a canary that takes part adds 1 clip, and noise of 2 clips hides it. Unclipped: it stands out."""
     trainer = PRIVATE[upload]
-    assert isinstance(trainer, CanaryHost) and trainer.hosts()
+    assert isinstance(trainer, CanaryHost)
+    assert trainer.hosts()
     inside = Seeds(5).generator().random(40) < 0.5
     canaries = CanarySet("client-orthogonal", inside, Unit.CLIENT, "global-models", {"strength": 10.0})
     seen = trainer.fit_with_canaries(blobs, np.ones(120, np.bool_), canaries, seeds=Seeds(2), device="cpu")
     assert seen.claim == trainer.planned_canary_claim(0, canaries)
     rows: Flat = seen.transcript["projections"]
-    assert rows.shape == (4, 40) and 1.0 < rows.std() < 4.0
+    assert rows.shape == (4, 40)
+    assert 1.0 < rows.std() < 4.0
     broken = fit_canaries(
         trainer.federation(),
         trainer.schedule(40),

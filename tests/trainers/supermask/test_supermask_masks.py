@@ -53,7 +53,8 @@ def test_straight_through_gradient(rule: str) -> None:
     weights = {p.name: flat[p.place].view(p.shape) for p in module.pieces}
     torch.func.functional_call(module.network, weights, (x,)).square().sum().backward()
     slope = {"top-k": s.sign(), "bernoulli": s.sigmoid() * (1 - s.sigmoid())}.get(rule, torch.ones_like(s))
-    assert module.scores.grad is not None and multiplier.grad is not None
+    assert module.scores.grad is not None
+    assert multiplier.grad is not None
     assert torch.allclose(module.scores.grad, multiplier.grad * slope, atol=1e-5)
     assert module.frozen.grad is None
 

@@ -28,9 +28,12 @@ def test_keeps_the_contract(trainer: Any, blobs: Rows, tmp_path: Path) -> None:
 
 
 def test_registered() -> None:
-    assert TRAINERS.load("supermask") is Supermask and TRAINERS.load("dp-supermask") is DpSupermask
-    assert isinstance(Supermask(), StackedTrainer) and isinstance(PRIVATE, PrivateTrainer)
-    assert isinstance(PRIVATE, ReleasesUpdates) and isinstance(Supermask(), ReleasesUpdates)
+    assert TRAINERS.load("supermask") is Supermask
+    assert TRAINERS.load("dp-supermask") is DpSupermask
+    assert isinstance(Supermask(), StackedTrainer)
+    assert isinstance(PRIVATE, PrivateTrainer)
+    assert isinstance(PRIVATE, ReleasesUpdates)
+    assert isinstance(Supermask(), ReleasesUpdates)
 
 
 @pytest.mark.parametrize("rule", ["bernoulli", "top-k", "threshold", "sign"])
@@ -99,7 +102,8 @@ def test_clipped_sum_is_that_of_records_one_by_one(blobs: Rows) -> None:
 def test_private_claim_and_twin(blobs: Rows) -> None:
     trained = PRIVATE.fit(blobs, np.ones(len(blobs), np.bool_), seeds=Seeds(1), device="cpu")
     assert trained.claim == PRIVATE.planned_claim(3)
-    assert trained.claim is not None and trained.claim.mechanism["steps"] == trained.steps == 15
+    assert trained.claim is not None
+    assert trained.claim.mechanism["steps"] == trained.steps == 15
     assert PRIVATE.unprotected().sampling == "poisson"
     calibrated = DpSupermask(**SMALL, epsilon=3.0, epochs=4, nominal_rows=60)
     assert 2.9 < calibrated.planned_claim(0).epsilon <= 3.0
