@@ -15,7 +15,7 @@ from .accounting import cross_check
 from .bank import Signals, installed_version
 from .blind import BlindResult
 from .claims_json import claim_from_json, claim_to_json
-from .errors import ConfigError
+from .errors import ConfigError, IncompatibleError
 from .metrics import accuracy_interval, membership_metrics
 from .metrics.membership import FALSE_POSITIVE_RATES, rate_key
 from .plugs import spec_of
@@ -51,7 +51,10 @@ def claim_of(target: Signals) -> Claim | None:
 
 
 def utility(material: Material, inside: BoolArray, target: Signals, identity: str) -> dict[str, Any]:
-    """Accuracy and loss on the rows trained on and on the population, which no model has seen."""
+    """Accuracy and loss on the rows trained on and on the population, which no model has seen; empty where there is
+    nothing to classify (text without labels)."""
+    if material.universe.classes < 2:
+        return {}
     total = len(material.universe)
     answers = target.log_probabilities
     train = _fit_quality(answers[:total][inside], material.universe.labels[inside])
@@ -300,12 +303,24 @@ def setting_name(setting: Setting, identity: str) -> str:
     return next(t.name for t in setting.config.trainer if t.identity == identity)
 
 
+def promises(claim: Claim, delta: float) -> float | None:
+    """Epsilon of a claim at `delta`; None where it promises nothing."""
+    try:
+        return claim.epsilon_at(delta)
+    except IncompatibleError:
+        return None
+
+
 def claim_entry(part: TrainerPart) -> dict[str, Any]:
     """A claim with its fine print, the cross-check by other accountants, and the point that was tested."""
     assert part.claim is not None
-    known = min(part.claim.delta, *(point.delta for point in part.claim.curve), 1.0)
-    # Games and canary runs may test at a delta of their own, below where this claim says anything.
-    delta = next((row["delta"] for row in part.ledger if row["delta"] >= known), part.claim.delta)
+    # A game may test another claim, that of one release, at a delta of its own: only findings on this claim count here.
+    tested_at = [
+        f["claim"]["delta"]
+        for f in part.findings
+        if f["claim"] and promises(part.claim, f["claim"]["delta"]) == f["claim"]["epsilon"]
+    ]
+    delta = tested_at[0] if tested_at else part.claim.delta
     tested = {"delta": delta, "epsilon": part.claim.epsilon_at(delta)}
     return {
         "trainer": part.identity,

@@ -113,7 +113,9 @@ class Series:
 @dataclass(frozen=True, slots=True)
 class Trials:
     """What a bound is to be computed from: the method's name, its counts object (`audit.bounds.counts`), and the claim
-    and delta it is tested against, all but the hits fixed before the game. `claim` None: the trainer's own."""
+    and delta it is tested against, all but the hits fixed before the game. `claim` None: the trainer's own. With
+    `group` above 1 a hit concerns so many records together: such a bound is never compared with a claim on one, and
+    without a claim on groups it is not reported at all, so that nobody reads it as one on records."""
 
     method: str
     counts: Any
@@ -121,6 +123,7 @@ class Trials:
     claim: Claim | None = None
     unit: Unit = Unit.RECORD
     adjacency: Adjacency = Adjacency.ADD_REMOVE
+    group: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ def _judge_part(
     trainer = setting.trainers[part.identity]
     label = identity if name is None else f"{identity}/{name}"
     trials = trials_of(played, name)
+    if trials is not None and trials.group > 1 and trials.claim is None:
+        trials = None
     certified = twin = how = None
     claim = trials.claim or part.claim if trials else None
     if trials is not None:
@@ -144,6 +146,7 @@ def _plain_trials(trials: Trials) -> dict[str, Any]:
         "claim": claim_to_json(trials.claim) if trials.claim else None,
         "unit": str(trials.unit),
         "adjacency": str(trials.adjacency),
+        "group": trials.group,
     }
 
 
@@ -155,7 +158,13 @@ def trials_of(played: Mapping[str, Any], name: str | None = None) -> Trials | No
     counts = BOUNDS.load(stored["method"]).counts_type(**stored["counts"])
     claim = claim_from_json(stored["claim"]) if stored["claim"] else None
     return Trials(
-        stored["method"], counts, stored["delta"], claim, Unit(stored["unit"]), Adjacency(stored["adjacency"])
+        stored["method"],
+        counts,
+        stored["delta"],
+        claim,
+        Unit(stored["unit"]),
+        Adjacency(stored["adjacency"]),
+        stored.get("group", 1),
     )
 
 

@@ -205,8 +205,10 @@ def render(lines: list[Line], noises: list[Noise], paces: list[Pace], others: li
         f"`leakgauge bench inversion-cifar`, {time.strftime('%d %B %Y')}, {os.cpu_count()} cores, no GPU, torch "
         f"{version('torch')}, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'unset')}.",
         "",
-        "Inverting Gradients; PSNR in dB, mean over victims [95 % interval]. Mean and nearest public image are what an",
-        "attacker has without the gradient. Honest but curious server; one gradient, nothing clipped or noised.",
+        "Inverting Gradients; PSNR in dB, mean over victims [95 % interval]. The mean public image is what an attacker",
+        "has without the gradient; the nearest one is picked knowing the victim, stricter than any attacker's prior.",
+        "Honest but curious server; one gradient (or update), nothing clipped or noised. All lines but the first have",
+        "the same number of iterations, so that they compare.",
         "",
         "| data | setting | victims | iterations | PSNR | mean image | nearest image | SSIM | CPU ms / iteration |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",

@@ -186,7 +186,7 @@ class SecretExposure:
         here = [e for e in exposed if e.slot.repetitions == count]
         hits = sum(e.hit for e in here if e.slot.filled)
         counts = SlotCounts(len(here), hits, self.fill_probability, 10**self.digits, self.top)
-        return Trials("k-ary", counts, group.delta if group else 0.0, group)
+        return Trials("k-ary", counts, group.delta if group else 0.0, group, group=count)
 
 
 def _estimates(losses: NDArray[np.float64], own: float, most: float) -> tuple[float | None, float, float | None]:

@@ -18,8 +18,8 @@ CAPITALS = slice(ord("A"), ord("Z") + 1)
 
 @dataclass(frozen=True, slots=True)
 class TokenStatistics:
-    """For every token but the first: its natural-log probability, the mean and standard deviation of the log-probability
-    of a token drawn from the model at that place, and 1; zeros at padding. Float32 (records, tokens, 4).
+    """For every token but the first: its natural-log probability, mean and standard deviation of the log-probability of
+    a token drawn from the model at that place, and 1; zeros at padding. Float32 (records, tokens, 4).
     """
 
     name: ClassVar[str] = "token-statistics"

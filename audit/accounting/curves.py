@@ -56,7 +56,11 @@ class PrivacyCurve:
         known = ((d, self.epsilon(d)) for d in sorted(deltas))
         smallest, top = next(((d, e) for d, e in known if math.isfinite(e)), (math.inf, 0.0))
         grid = np.linspace(0.0, top + self.interval, 4000)
-        curve = np.asarray(self._loss.get_delta_for_epsilon(grid))
+        with np.errstate(over="ignore", invalid="ignore"):
+            curve = np.asarray(self._loss.get_delta_for_epsilon(grid))
+        if not np.isfinite(curve).all():
+            # Beyond epsilon 709 e^epsilon overflows on the grid; one delta at a time is slower and stays finite.
+            return [math.inf if d < smallest else self.epsilon(d) for d in deltas]
         # Rounding in the FFT can break monotonicity near 1e-17; the running maximum from the right lowers no delta.
         curve = np.maximum.accumulate(curve[::-1])[::-1]
         return [math.inf if d < smallest else _invert(grid, curve, d - self._slack) for d in deltas]

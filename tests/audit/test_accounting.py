@@ -338,3 +338,12 @@ def test_nothing_is_compared_across_units_or_adjacencies() -> None:
             require_comparable(
                 Claim(1.0, 1e-5, adjacency=promised), adjacency=bound, unit=Unit.RECORD, independent_of_size=True
             )
+
+
+def test_a_curve_of_hardly_any_noise_is_large_at_every_delta_and_never_zero():
+    # e^epsilon overflows at such epsilons; the curve once read 0 at every delta but the headline's.
+    claim = dp_sgd_claim(noise_multiplier=0.01, sample_rate=0.4923, steps=2, delta=1e-5)
+    assert claim.epsilon > 5000
+    epsilons = [point.epsilon for point in claim.curve]
+    assert min(epsilons) > 5000
+    assert epsilons == sorted(epsilons, reverse=True)

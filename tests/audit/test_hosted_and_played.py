@@ -147,6 +147,13 @@ noise_multiplier = 2.0
 epochs = 1
 batch_size = 15
 nominal_rows = 60
+[[trainer]]
+name = "language"
+layers = 1
+width = 8
+heads = 1
+length = 48
+epochs = 0.2
 [[attack]]
 name = "secret-exposure"
 digits = 1
@@ -162,7 +169,7 @@ def test_a_game_of_several_designs_gives_a_finding_for_each(tmp_path):
     path.write_text(PARTS)
     conduct(path, tmp_path / "out", [], device="cpu", quiet=True, command="test")
     document = json.loads((tmp_path / "out" / "audit.json").read_text())
-    found = {f["attack"]: f for f in document["findings"]}
+    found = {f["attack"]: f for f in document["findings"] if f["trainer"] == "dp-language"}
     assert list(found) == ["secret-exposure/1x", "secret-exposure/2x"]
     assert {f["rule"] for f in found.values()} == {"exposure.secret-exposure"}
     once, twice = found.values()
@@ -171,7 +178,15 @@ def test_a_game_of_several_designs_gives_a_finding_for_each(tmp_path):
     assert all(f["bound"]["method"] == "k-ary" for f in found.values())
     # Half of alpha is the attack's, and its two parts share it: 5 % / 4 at 95 %.
     assert {round(f["bound"]["alpha"], 6) for f in found.values()} == {0.0125}
-    assert [row["attack"] for row in document["design"]["ledger"]] == list(found)
+    ledger = [(row["trainer"], row["attack"]) for row in document["design"]["ledger"]]
+    assert ledger == [*(("dp-language", name) for name in found), ("language", "secret-exposure/1x")]
     assert [row["attack"] for row in document["controls"]["positive"]["figures"]] == list(found)
     assert "perplexity_unigram" in once["metrics"]["measures"]
     assert all(f["verdict"] == "underpowered" for f in found.values())
+    # Without a claim on groups, what concerns two records together is measured and not certified.
+    plain = {f["attack"]: f for f in document["findings"] if f["trainer"] == "language"}
+    assert plain["secret-exposure/1x"]["bound"]["method"] == "k-ary"
+    assert plain["secret-exposure/2x"]["bound"] is None
+    assert {f["verdict"] for f in plain.values()} == {"no-claim"}
+    assert plain["secret-exposure/2x"]["metrics"]["measures"]["extracted_2x"]["n"] is not None
+    assert document["utility"] == []

@@ -176,7 +176,8 @@ class DpFederatedSupermask(MaskClientFields):
     sqrt(flip_budget) in L2, which no honest upload exceeds. Both with Gaussian noise of `noise_multiplier` clips, which
     `noise` "central" lets the server add to the sum and "local" each client to its own; "distributed": discrete shares
     that make up `noise_multiplier` when `least_cohort` clients answer. "bits": every bit's chance is `clamp`ed, which
-    is randomised response; the claim follows from `masked_weights`, the public number of bits of one upload. Give `noise_multiplier` (or `clamp`), or `epsilon` to calibrate the noise for `view`.
+    is randomised response; its claim follows from `masked_weights`, the public number of bits of one upload. Give
+    `noise_multiplier` (or `clamp`), or `epsilon` to calibrate the noise for `view`.
     """
 
     name: ClassVar[str] = "dp-federated-supermask"
@@ -305,9 +306,7 @@ class DpFederatedSupermask(MaskClientFields):
         if self.clamp is None:
             raise ConfigError(f"dp-federated-supermask with upload 'bits' needs clamp: {NOTE}")
         if self.masked_weights is None or self.masked_weights < 1:
-            raise ConfigError(
-                f"clamped bits need masked_weights, how many bits an upload has, got {self.masked_weights}"
-            )
+            raise ConfigError(f"clamped bits need masked_weights, the bits of one upload, got {self.masked_weights}")
         if self.epsilon is not None or self.noise_multiplier is not None:
             raise ConfigError("clamped bits are their own noise: give clamp alone, without epsilon or noise_multiplier")
 

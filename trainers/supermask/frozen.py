@@ -40,7 +40,8 @@ class FrozenSpec:
     deviation (Ramanujan et al. 2020, arXiv 1911.13299, section 3.1); `density` is the share of weights that the first
     mask keeps. "model": as the architecture makes them, a `module:attr` may load pretrained ones. `weights` is a
     safetensors file that replaces them. `layers` are prefixes of the names of the layers that are masked, all when
-    empty.
+    empty. `gain` multiplies the masked weights of a "model", and `fresh_head` draws the last maskable layer anew as a
+    signed constant without bias, for labels that a pretrained network did not know.
     """
 
     model: ModelSpec
@@ -49,12 +50,20 @@ class FrozenSpec:
     weights: str | None = None
     layers: tuple[str, ...] = ()
     density: float = 0.5
+    gain: float = 1.0
+    fresh_head: bool = False
 
     def __post_init__(self) -> None:
         if self.origin not in ORIGINS:
             raise ConfigError(f"frozen must be one of {', '.join(ORIGINS)}, got {self.origin!r}")
         if self.weights is not None and self.origin != "model":
             raise ConfigError(f"weights from a file need frozen = 'model', got {self.origin!r}")
+        if not self.gain > 0:
+            raise ConfigError(f"frozen_gain must be > 0, got {self.gain}")
+        if (self.gain != 1 or self.fresh_head) and self.origin != "model":
+            raise ConfigError(
+                f"frozen_gain and fresh_head change a given network: set frozen = 'model', got {self.origin!r}"
+            )
 
     def build(self, input_shape: Sequence[int], classes: int) -> nn.Module:
         """The network on the CPU, in evaluation mode, without gradients."""
@@ -64,8 +73,7 @@ class FrozenSpec:
             from pathlib import Path
 
             load_weights(network, Path(self.weights))
-        if self.origin != "model":
-            self._draw(network, seeds.at("weights"))
+        self._draw(network, seeds.at("weights"))
         for parameter in network.parameters():
             parameter.requires_grad_(False)
         return network.eval()
@@ -73,18 +81,21 @@ class FrozenSpec:
     def _draw(self, network: nn.Module, seeds: Seeds) -> None:
         import torch
 
-        weights = dict(network.named_parameters())
-        chosen = {piece.name for piece in maskable(network, self.layers)}
+        chosen = [piece.name for piece in maskable(network, self.layers)]
+        last = maskable(network)[-1].name
         with torch.no_grad():
-            for name, weight in weights.items():
-                if name not in chosen:
-                    if name.endswith("bias"):
-                        weight.zero_()
-                    continue
-                generator = seeds.at(name).torch_generator()
-                size = math.sqrt(2 / (fan_in(weight) * self.density))
-                drawn = torch.randn(weight.shape, generator=generator)
-                weight.copy_(size * (drawn if self.origin == "kaiming" else drawn.sign()))
+            for name, weight in network.named_parameters():
+                fresh = self.origin != "model" or (
+                    self.fresh_head and name.rpartition(".")[0] == last.rpartition(".")[0]
+                )
+                if not fresh:
+                    weight.mul_(self.gain if name in chosen else 1.0)
+                elif name in chosen or (self.fresh_head and name == last):
+                    drawn = torch.randn(weight.shape, generator=seeds.at(name).torch_generator())
+                    size = math.sqrt(2 / (fan_in(weight) * self.density))
+                    weight.copy_(size * (drawn if self.origin == "kaiming" else drawn.sign()))
+                elif name.endswith("bias"):
+                    weight.zero_()
 
 
 def fan_in(weight: Tensor) -> int:

@@ -55,6 +55,8 @@ def mask_recipe(
     frozen: Origin,
     frozen_seed: int,
     frozen_weights: str | None,
+    frozen_gain: float,
+    fresh_head: bool,
     layers: tuple[str, ...],
     keep: float,
     head: Head,
@@ -64,7 +66,7 @@ def mask_recipe(
     """A recipe from a trainer's fields; random frozen weights are scaled for the share that the first mask keeps."""
     chosen = Rule(rule, keep)
     density = {"top-k": keep, "bernoulli": 0.5, "threshold": 1.0, "sign": 1.0}[rule]
-    spec = FrozenSpec(model, frozen, frozen_seed, frozen_weights, tuple(layers), density)
+    spec = FrozenSpec(model, frozen, frozen_seed, frozen_weights, tuple(layers), density, frozen_gain, fresh_head)
     return MaskRecipe(spec, chosen, plan, head, initial)
 
 

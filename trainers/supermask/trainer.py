@@ -32,7 +32,8 @@ class MaskFields:
     `model`, `hidden`, `channels` as in trainer `sgd`; any `module:attr` may be pretrained, transformers included.
     `rule` is "bernoulli", "top-k" (`keep`: the share kept in each layer), "threshold" or "sign". `frozen` weights are
     "signed-constant" or "kaiming", drawn from `frozen_seed`, which is public and shared by all models, or "model": as
-    the architecture makes them, or from the safetensors file `frozen_weights`. `layers` are name prefixes of the layers
+    the architecture makes them, or from the safetensors file `frozen_weights`, times `frozen_gain`, with the last layer
+    drawn anew if `fresh_head`. `layers` are name prefixes of the layers
     to mask (empty: all). `head` "trained" trains the last layer instead of masking it. `initial_score`: where scores
     start (None: the rule's own). The penalties are those of `MaskPlan`.
     """
@@ -44,6 +45,8 @@ class MaskFields:
     frozen: Origin = "signed-constant"
     frozen_seed: int = 0
     frozen_weights: str | None = None
+    frozen_gain: float = 1.0
+    fresh_head: bool = False
     layers: tuple[str, ...] = ()
     keep: float = 0.5
     head: Head = "masked"
@@ -77,6 +80,8 @@ class MaskFields:
             frozen=self.frozen,
             frozen_seed=self.frozen_seed,
             frozen_weights=self.frozen_weights,
+            frozen_gain=self.frozen_gain,
+            fresh_head=self.fresh_head,
             layers=tuple(self.layers),
             keep=self.keep,
             head=self.head,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,3 +289,14 @@ def test_a_private_training_needs_a_public_size(rows):
 def test_other_features_are_refused(images):
     with pytest.raises(IncompatibleError, match="rows of bytes"):
         Language(**SMALL).fit(images, np.ones(60, bool), seeds=Seeds(1), device="cpu")
+
+
+def test_token_statistics_are_moments_of_the_models_own_law():
+    model = target()
+    found = model.token_statistics(byte_rows(["abc"], 8))[0]
+    with torch.no_grad():
+        logs = model.model(torch.tensor([list(b"abc")])).double().log_softmax(-1)[0, 1].numpy()
+    mean = float(np.sum(np.exp(logs) * logs))
+    spread = math.sqrt(float(np.sum(np.exp(logs) * (logs - mean) ** 2)))
+    assert found[2] == pytest.approx([logs[ord("c")], mean, spread], abs=1e-5)
+    assert np.isnan(found[[0, 3]]).all()

@@ -206,3 +206,14 @@ def test_frozen_weights_are_public_and_named() -> None:
     assert torch.allclose(weight.abs(), torch.tensor((2 / (8 * 0.5)) ** 0.5))
     assert frozen_digest(one) != frozen_digest(FrozenSpec(ModelSpec("mlp", (6,)), "signed-constant", 1).build((8,), 4))
     assert not any(p.requires_grad for p in one.parameters())
+
+
+def test_a_given_network_keeps_its_weights_but_for_gain_and_head() -> None:
+    plain = FrozenSpec(ModelSpec("mlp", (6,)), "model").build((8,), 4)
+    changed = FrozenSpec(ModelSpec("mlp", (6,)), "model", gain=2.0, fresh_head=True).build((8,), 4)
+    assert torch.equal(changed.get_parameter("1.weight"), 2 * plain.get_parameter("1.weight"))
+    assert torch.equal(changed.get_parameter("1.bias"), plain.get_parameter("1.bias"))
+    assert torch.allclose(changed.get_parameter("3.weight").abs(), torch.tensor((2 / (6 * 0.5)) ** 0.5))
+    assert not changed.get_parameter("3.bias").any()
+    with pytest.raises(ConfigError, match="fresh_head"):
+        FrozenSpec(ModelSpec("mlp"), "kaiming", fresh_head=True)
