@@ -66,6 +66,9 @@ def _judge_part(
     first = name is None or name == next(iter(played["parts"]))
     shown = ("threat", "series", "examples") if first else ("threat",)
     extra = {key: played[key] for key in shown if played[key]}
+    if played["notes"]:
+        # Printed where the assumptions are, beside the numbers that they qualify.
+        extra["threat"] = {**extra.get("threat", {}), "note": " ".join(played["notes"])}
     part.findings.append(
         doc.finding(
             part,
@@ -76,7 +79,7 @@ def _judge_part(
             {"measures": played["measures"]},
             how,
             claim=claim,
-            extra={**extra, **({"notes": played["notes"]} if played["notes"] else {})},
+            extra=extra,
         )
     )
 
