@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -11,7 +9,7 @@ from leakgauge.attacks.membership.lira import one_sided
 from leakgauge.audit.errors import ConfigError, IncompatibleError
 from leakgauge.audit.metrics import auc, membership_metrics
 from leakgauge.audit.seeds import Seeds
-from leakgauge.audit.types import Access, Evidence
+from leakgauge.audit.types import Access
 
 SEEDS = Seeds(1)
 
@@ -181,23 +179,3 @@ def test_needs() -> None:
     needs = Lira(shadows=32).needs
     assert (needs.access, needs.shadows, needs.population) == (Access.LOGITS, 32, False)
     assert LossThreshold().needs.access == Access.LOSS
-
-
-def test_sixty_thousand_records_and_256_shadows_take_seconds() -> None:
-    generator = np.random.default_rng(0)
-    records, shadows = 60_000, 256
-    one = np.log(generator.dirichlet(np.ones(10), size=records)).astype(np.float32)
-    inside = generator.random((shadows, records)) < 0.5
-    evidence = Evidence(
-        generator.integers(0, 10, records),
-        tuple(map(str, range(records))),
-        one,
-        np.broadcast_to(one, (shadows, records, 10)),
-        inside,
-        np.zeros(0, dtype=np.int64),
-        np.zeros((0, 10)),
-        np.zeros((shadows, 0, 10)),
-    )
-    start = time.perf_counter()
-    Lira(shadows=shadows).score(evidence, seeds=SEEDS)
-    assert time.perf_counter() - start < 10

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from itertools import combinations, product
 
 import numpy as np
@@ -101,11 +100,9 @@ def test_text_is_read_as_tokens() -> None:
     assert result.auc > 0.9
 
 
-def test_clean_split_passes_in_seconds() -> None:
+def test_clean_split_passes() -> None:
     generator = np.random.default_rng(35)
-    start = time.perf_counter()
     result = blind_baseline(rows(images(generator)), generator.random(1200) < 0.5, seeds=Seeds(1))
-    assert time.perf_counter() - start < 3
     assert not result.separates
     assert result.powered
     assert result.low < 0.5 < result.high

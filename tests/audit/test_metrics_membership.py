@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 import tracemalloc
 
 import numpy as np
@@ -186,11 +185,9 @@ def test_bad_rates_and_confidence_are_refused() -> None:
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_a_million_scores_take_no_time(ties) -> None:
+def test_a_million_scores_take_little_memory(ties) -> None:
     scores, inside = draw(6, 1_000_000, ties=ties)
-    start = time.perf_counter()
     membership_metrics(scores, inside)
-    assert time.perf_counter() - start < 2
     tracemalloc.start()
     membership_metrics(scores, inside)
     assert tracemalloc.get_traced_memory()[1] < 300e6
