@@ -408,6 +408,9 @@ def limits(setting: Setting) -> list[str]:
         sentences.append(
             "The claim assumes that noise and sampling come from a secure source of randomness; that was not tested."
         )
+    for identity, trainer in setting.trainers.items():
+        notes = getattr(trainer, "notes", None)
+        sentences += [f"{identity}: {note}" for note in notes()] if callable(notes) else []
     return sentences
 
 
