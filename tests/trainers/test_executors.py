@@ -170,8 +170,9 @@ def test_a_trainer_that_cannot_travel_is_trained_here_and_that_is_said(images: R
 
 
 PARENT = """
-import sys, json
-sys.path.insert(0, {here!r})
+import signal, sys
+# A shell that starts this in the background lets it ignore the interrupt, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 sys.path.insert(0, {here!r})
 import importlib.util
