@@ -150,8 +150,8 @@ class Stage:
     """Where a game is played: the trainer under audit, public rows, the audit's own rows (candidates and victims; the
     target was trained on `private.take(inside)`), and the trained target on demand.
 
-    `fit(rows, inside, seeds)` trains a further model through the same store, so that a resumed game trains nothing
-    twice. `folder` is the game's own, for intermediate results. `claim` is the trainer's.
+    `folder` is the game's own, for intermediate results, so that a resumed game repeats little. `claim` is the
+    trainer's.
     """
 
     trainer: Any

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import document as doc
 from .attacked import Judged, conclude
-from .bank import Bank, unprotected_twin
+from .bank import Bank, unprotected_twin, with_public_size
 from .canaries import CanaryEvidence, CanaryHost, CanarySet, Witnessed
 from .claims_json import claim_from_json, claim_to_json
 from .design import coin_flips
@@ -21,7 +21,7 @@ from .plugs import identity_of
 from .seeds import Seeds
 from .setting import Setting, how_judged
 from .store import digest
-from .types import Adjacency, Scores
+from .types import Adjacency, Job, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,9 @@ class CanaryRun:
 
 def audit_canaries(setting: Setting, part: doc.TrainerPart, identity: str, bank: Bank, out: Path) -> None:
     """One canary attack on one trainer, in a training run of its own; then the same on the unprotected twin."""
-    trainer, attack = setting.trainers[part.identity], setting.attacks[identity]
+    attack = setting.attacks[identity]
+    # The same public size as the target's, so that the run with canaries has the target's own mechanism and claim.
+    trainer = with_public_size(setting.trainers[part.identity], [Job(setting.coins.target, setting.seeds)])
     seeds = setting.seeds.at("canaries", identity)
     ids = attack.canary_set(np.zeros(attack.canaries, dtype=bool)).ids
     canaries = attack.canary_set(coin_flips(ids, 1, seeds=seeds.at("coins")).inside[0])
