@@ -115,7 +115,13 @@ class Trials:
     """What a bound is to be computed from: the method's name, its counts object (`audit.bounds.counts`), and the claim
     and delta it is tested against, all but the hits fixed before the game. `claim` None: the trainer's own. With
     `group` above 1 a hit concerns so many records together: such a bound is never compared with a claim on one, and
-    without a claim on groups it is not reported at all, so that nobody reads it as one on records."""
+    without a claim on groups it is not reported at all, so that nobody reads it as one on records.
+
+    `redrawn` are the counts of the same answers against truths drawn afresh after the game, which no model has seen:
+    the negative control, which must certify nothing. None: the game has none.
+
+    In a game of several parts `measures` names the game's measures that are about this part alone: the findings of
+    other parts leave them out."""
 
     method: str
     counts: Any
@@ -124,6 +130,8 @@ class Trials:
     unit: Unit = Unit.RECORD
     adjacency: Adjacency = Adjacency.ADD_REMOVE
     group: int = 1
+    redrawn: Any = None
+    measures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +180,9 @@ class Stage:
 class Game(Protocol):
     """An attack with `play` in place of `score`. A frozen dataclass; its constructor is its configuration schema.
 
-    `family` is the first part of its findings' rule: `inversion`, `extraction`, `exposure`, `attribute`.
+    A class attribute `needs_target = False` says that it trains models of its own only; a method `planned(trainer)`
+    gives `Trials`, or those of each part by name, with the hits of a perfect attack, for the plan. `family` is the
+    first part of its findings' rule: `inversion`, `extraction`, `exposure`, `attribute`.
     """
 
     name: ClassVar[str]

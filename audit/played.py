@@ -15,13 +15,14 @@ from .attacked import over_policy
 from .bank import Bank, jobs_for, unprotected_twin
 from .bounds.method import BoundMethod
 from .claims_json import claim_from_json, claim_to_json
+from .controls import CONTROL_ALPHA
 from .games import Game, Outcome, Stage, Trials
 from .plugs import identity_of
 from .registry import BOUNDS
 from .setting import Setting, alpha_share
 from .store import digest
 from .trial import Certified, JudgedBy
-from .types import Adjacency, Claim, Mechanism, Selection, Trainer, Unit
+from .types import Adjacency, Bound, Claim, Mechanism, Selection, Trainer, Unit
 from .verdict import Circumstances, judge
 
 
@@ -43,7 +44,7 @@ def _judge_part(
     trials = trials_of(played, name)
     if trials is not None and trials.group > 1 and trials.claim is None:
         trials = None
-    certified = twin = how = None
+    certified = negative = twin = how = None
     claim = trials.claim or part.claim if trials else None
     if trials is not None:
         how = judged_by(setting, identity, trials, part.identity)
@@ -51,12 +52,16 @@ def _judge_part(
         certified = certify_trials(trials, how, claim)
         twin = twin_of(setting, bank, trainer, identity, how, part.identity, name)
         part.ledger.append(doc.ledger_row(part.identity, how))
+        if trials.redrawn is not None:
+            negative = negative_trials(trials, how, claim)
+            part.negative.append(doc.negative_figure(part.identity, label, negative))
         if twin is not None:
             part.positive.append(doc.twin_figure(part.identity, label, twin, claim, how))
     here = Circumstances(
         adjacency=trials.adjacency if trials else Adjacency.ADD_REMOVE,
         unit=trials.unit if trials else Unit.RECORD,
         twin_epsilon=twin.judged.epsilon if twin else None,
+        negative_failed=negative is not None and negative.epsilon > 0,
         learned=bool(played["informative"]),
         over_policy=over_policy(setting.config, {}, certified),
         reason_without_claim="measured-only" if trials is None else None,
@@ -76,7 +81,7 @@ def _judge_part(
             game,
             judgement,
             certified,
-            {"measures": played["measures"]},
+            {"measures": measures_of(played, name)},
             how,
             claim=claim,
             extra=extra,
@@ -145,11 +150,13 @@ def _plain_trials(trials: Trials) -> dict[str, Any]:
     return {
         "method": trials.method,
         "counts": trials.counts.numbers(),
+        "redrawn": None if trials.redrawn is None else trials.redrawn.numbers(),
         "delta": trials.delta,
         "claim": claim_to_json(trials.claim) if trials.claim else None,
         "unit": str(trials.unit),
         "adjacency": str(trials.adjacency),
         "group": trials.group,
+        "measures": list(trials.measures),
     }
 
 
@@ -158,17 +165,26 @@ def trials_of(played: Mapping[str, Any], name: str | None = None) -> Trials | No
     stored = played["trials"] if name is None else played.get("parts", {}).get(name)
     if stored is None:
         return None
-    counts = BOUNDS.load(stored["method"]).counts_type(**stored["counts"])
+    counts_type = BOUNDS.load(stored["method"]).counts_type
     claim = claim_from_json(stored["claim"]) if stored["claim"] else None
     return Trials(
         stored["method"],
-        counts,
+        counts_type(**stored["counts"]),
         stored["delta"],
         claim,
         Unit(stored["unit"]),
         Adjacency(stored["adjacency"]),
         stored.get("group", 1),
+        counts_type(**stored["redrawn"]) if stored.get("redrawn") else None,
+        tuple(stored.get("measures", ())),
     )
+
+
+def measures_of(played: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    """The game's measures without those that are about other parts of it than `name`."""
+    parts: Mapping[str, Any] = played.get("parts", {})
+    foreign = {m for other, part in parts.items() if other != name for m in part.get("measures", ())}
+    return {key: value for key, value in played["measures"].items() if key not in foreign}
 
 
 def judged_by(setting: Setting, identity: str, trials: Trials, trainer: str) -> JudgedBy:
@@ -195,6 +211,12 @@ def certify_trials(trials: Trials, how: JudgedBy, claim: Claim | None) -> Certif
         method.certify(trials.counts, confidence=how.confidence, **common),
         method.certify(trials.counts, confidence=how.violation_confidence, **common),
     )
+
+
+def negative_trials(trials: Trials, how: JudgedBy, claim: Claim | None) -> Bound:
+    """What the game's answers certify against truths that no model has seen: it must be 0."""
+    alone = replace(how, alpha_share=1.0, violation_confidence=1 - CONTROL_ALPHA)
+    return certify_trials(replace(trials, counts=trials.redrawn), alone, claim).judged
 
 
 def twin_of(

@@ -158,6 +158,7 @@ BOUNDS = Registry(
         "bayesian": "audit.bounds.bayesian:Bayesian",
         "rank": "audit.bounds.rank:Rank",
         "k-ary": "audit.bounds.k_ary:KAry",
+        "k-ary-markov": "audit.bounds.k_ary_markov:KAryMarkov",
         "one-run-anytime": "audit.bounds.one_run_anytime:OneRunAnytime",
         "sequential": "audit.bounds.sequential:Sequential",
     },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, ClassVar, Literal
 
@@ -100,10 +100,13 @@ class MatchedFilter:
         pool, labels, rest, others = self._pool(trainer, stage, seeds=seeds)
         draw = candidate_draw(labels, self.candidates, distinct=self.labels == "distinct", crafted=self.kind in CRAFTED)
         crowd = Crowd(others, self.unknown_rest) if self.unknown_rest else None
-        hits = count_hits(
+        named = named_candidates(
             pool, rest, facts.noise, draw, self.trials, seeds=seeds.at("trials"), stage=stage, crowd=crowd
         )
-        return self._outcome(hits, facts, stage.confidence)
+        fresh = seeds.at("redrawn").generator().integers(self.candidates, size=self.trials)
+        redrawn = sum(int(answer == secret) for (_, answer), secret in zip(named, fresh, strict=True))
+        hits = sum(int(answer == secret) for secret, answer in named)
+        return self._outcome(hits, redrawn, facts, stage.confidence)
 
     def facts(self, trainer: ReleasesUpdates) -> ReleaseFacts:
         """The release's public facts, its claim at the delta that this design tests best."""
@@ -152,7 +155,7 @@ class MatchedFilter:
             return crafted.to(stage.device), np.arange(self.candidates), rest, others
         return updates(chosen, pool), stage.private.labels[pool], rest, others
 
-    def _outcome(self, hits: int, facts: ReleaseFacts, confidence: float) -> Outcome:
+    def _outcome(self, hits: int, redrawn: int, facts: ReleaseFacts, confidence: float) -> Outcome:
         prior = 1 / self.candidates
         guess = Measure(prior, name="guessing")
         found = binomial_interval(hits, self.trials, confidence)
@@ -170,11 +173,14 @@ class MatchedFilter:
                 best = orthogonal_success(self.candidates, mu * gain)
                 measures["optimum_for_these_candidates"] = Measure(best, better=None)
         notes = (UNKNOWN_NOTE,) if self.unknown_rest else ()
-        return Outcome(measures, self.threat(facts), self._trials(hits, facts), notes=notes)
+        trials = replace(self._trials(hits, facts), redrawn=self._counts(redrawn))
+        return Outcome(measures, self.threat(facts), trials, notes=notes)
 
     def _trials(self, hits: int, facts: ReleaseFacts) -> Trials:
-        counts = RankCounts(runs=self.trials, hits=hits, pool=self.candidates, top=1)
-        return Trials("rank", counts, facts.claim.delta if facts.claim else WITHOUT_NOISE, facts.claim)
+        return Trials("rank", self._counts(hits), facts.claim.delta if facts.claim else WITHOUT_NOISE, facts.claim)
+
+    def _counts(self, hits: int) -> RankCounts:
+        return RankCounts(runs=self.trials, hits=hits, pool=self.candidates, top=1)
 
     def threat(self, facts: ReleaseFacts) -> dict[str, str]:
         """What the attacker holds and knows, in words."""
@@ -214,7 +220,7 @@ def candidate_draw(
     return one_a_class
 
 
-def count_hits(
+def named_candidates(
     pool: Any,
     rest: Any,
     noise: float,
@@ -224,15 +230,15 @@ def count_hits(
     seeds: Seeds,
     stage: Stage,
     crowd: Crowd | None = None,
-) -> int:
-    """How often the matched filter names the secret candidate; a tie counts against it."""
+) -> list[tuple[int, int]]:
+    """The secret candidate and the one that the matched filter names, a pair for each trial; -1 for a tie."""
     import torch
 
     strangers = seeds.at("crowd").generator()
 
     generator, noises = seeds.generator(), seeds.at("noise").torch_generator(stage.device)
     rest = torch.zeros_like(pool[0]) if rest is None else rest
-    hits = 0
+    named: list[tuple[int, int]] = []
     for trial in range(trials):
         signals = pool[torch.from_numpy(draw(generator)).to(pool.device)]
         secret = int(generator.integers(len(signals)))
@@ -245,10 +251,10 @@ def count_hits(
         # The rest is known and subtracted; what remains is one signal in white noise.
         scores = signals @ (seen - rest) - signals.square().sum(dim=1) / 2
         best = scores.max()
-        hits += int(bool(scores[secret] == best) and int((scores == best).sum()) == 1)
+        named.append((secret, int(scores.argmax()) if int((scores == best).sum()) == 1 else -1))
         if trial % 100 == 99:
             stage.progress(trial + 1, trials)
-    return hits
+    return named
 
 
 def crafted_updates(kind: str, count: int, width: int, norm: float, *, seeds: Seeds) -> Any:

@@ -59,8 +59,8 @@ class SecretExposure:
     For each count in `repetitions` there are `slots` sentences of `template`, each with a number of `digits` digits
     drawn uniformly, inserted so many times if the slot's own coin (probability `fill_probability`) says so; the real
     rows stay as they are. Up to 4 digits all numbers are ranked; beyond, `samples` random ones give an interval and a
-    skew-normal extrapolation. The bound is `k-ary`, one finding a repetition count, each against the claim for groups
-    of that size. A hit is a filled slot whose secret is among the `top` most likely numbers (beyond 4 digits: is what
+    skew-normal extrapolation. The bound is `k-ary-markov`, one finding a repetition count, each against the claim for
+    groups of that size. A hit is a filled slot whose secret is among the `top` most likely numbers (beyond 4 digits: is what
     greedy decoding says; `top` is 1). `alpha_share` is shared out equally.
     """
 
@@ -186,7 +186,7 @@ class SecretExposure:
         here = [e for e in exposed if e.slot.repetitions == count]
         hits = sum(e.hit for e in here if e.slot.filled)
         counts = SlotCounts(len(here), hits, self.fill_probability, 10**self.digits, self.top)
-        return Trials("k-ary", counts, group.delta if group else 0.0, group, group=count)
+        return Trials("k-ary-markov", counts, group.delta if group else 0.0, group, group=count)
 
 
 def _estimates(losses: NDArray[np.float64], own: float, most: float) -> tuple[float | None, float, float | None]:

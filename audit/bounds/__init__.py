@@ -12,6 +12,7 @@ from .counts import ConfusionCounts, GuessCounts, GuessSequence, PairedOutputs, 
 from .family import may_decide, refuse_outside_family
 from .gdp import Gdp
 from .k_ary import KAry
+from .k_ary_markov import KAryMarkov
 from .method import BoundMethod, error_probability
 from .named import certify_named
 from .one_run import OneRun
@@ -29,6 +30,7 @@ __all__ = [
     "GuessCounts",
     "GuessSequence",
     "KAry",
+    "KAryMarkov",
     "OneRun",
     "OneRunAnytime",
     "OneRunFdp",

@@ -16,6 +16,7 @@ from ..bounds import (
     Gdp,
     GuessCounts,
     KAry,
+    KAryMarkov,
     OneRun,
     OneRunFdp,
     Rank,
@@ -31,6 +32,8 @@ SLACK = 1e-9
 RUNS = 500
 CANARIES = 1000
 GUESSES = 200
+SLOTS = (1000, 0.3, 100, 1)
+"""Slots, fill probability, pool and top rank of the k-ary designs."""
 Law = NDArray[np.float64]
 
 
@@ -39,7 +42,9 @@ def exact_cells(alpha: float) -> Iterator[FalseClaimCell]:
     yield from _many_run_cells(alpha)
     yield from _one_run_cells(alpha)
     yield from _rank_cells(alpha)
-    yield from _k_ary_cells(alpha)
+    for method in (KAry(), KAryMarkov()):
+        yield from _k_ary_cells(method, alpha)
+    yield from _targeted_cells(alpha)
 
 
 def first_false(bound: Callable[[int], float], most: int, truth: float) -> int:
@@ -159,25 +164,46 @@ def _rank_cells(alpha: float) -> Iterator[FalseClaimCell]:
         yield _tail_cell("rank", mechanism.name, (mechanism.epsilon, mechanism.delta), alpha, law, bound)
 
 
-def _k_ary_cells(alpha: float) -> Iterator[FalseClaimCell]:
-    slots, fill, pool, top = CANARIES, 0.3, 100, 1
+def _k_ary_cells(method: KAry | KAryMarkov, alpha: float) -> Iterator[FalseClaimCell]:
+    slots, fill, pool, top = SLOTS
 
     def bound(hits: int, delta: float = 0.0) -> float:
-        return KAry().epsilon_lower(SlotCounts(slots, hits, fill, pool, top), delta=delta, alpha=alpha)
+        return method.epsilon_lower(SlotCounts(slots, hits, fill, pool, top), delta=delta, alpha=alpha)
 
     for epsilon in (0.0, 1.0, 4.0):
-        odds = fill / (1 - fill) * math.exp(epsilon) * top / pool
-        law = stats.binom.pmf(np.arange(slots + 1), slots, odds / (1 + odds))
-        yield _tail_cell("k-ary", f"boundary({epsilon:g})", (epsilon, 0.0), alpha, law, bound)
-    delta, odds = 1e-4, fill / (1 - fill) * math.e * top / pool
+        law = _slot_law(slots, epsilon)
+        yield _tail_cell(method.name, f"boundary({epsilon:g})", (epsilon, 0.0), alpha, law, bound)
+    delta = 1e-4
     for block in (1, 5, 20):
         revealed = slots * delta / block
-        counts = np.arange(slots + 1)
-        rest = stats.binom.pmf(counts, slots - block, odds / (1 + odds))
-        helped = np.convolve(stats.binom.pmf(np.arange(block + 1), block, fill), rest)[: slots + 1]
-        law = (1 - revealed) * stats.binom.pmf(counts, slots, odds / (1 + odds)) + revealed * helped
+        helped = np.convolve(stats.binom.pmf(np.arange(block + 1), block, fill), _slot_law(slots - block, 1.0))
+        law = (1 - revealed) * _slot_law(slots, 1.0) + revealed * helped
         name = f"block-of-{block}(1, {delta:g})"
-        yield _tail_cell("k-ary", name, (1.0, delta), alpha, law, lambda hits: bound(hits, delta))
+        yield _tail_cell(method.name, name, (1.0, delta), alpha, law, lambda hits: bound(hits, delta))
+
+
+def _targeted_cells(alpha: float) -> Iterator[FalseClaimCell]:
+    """The worst law that the proof of `k-ary-markov` allows: delta helps exactly the runs that lack `short` hits to a
+    false claim. No mechanism is known to reach it; `k-ary` assumes that none does."""
+    slots, fill, pool, top = SLOTS
+    delta, epsilon = 1e-6, 1.0
+
+    def bound(hits: int) -> float:
+        return KAryMarkov().epsilon_lower(SlotCounts(slots, hits, fill, pool, top), delta=delta, alpha=alpha)
+
+    critical = first_false(bound, slots, epsilon)
+    for short in (1, 3, 10):
+        law = _slot_law(slots, epsilon)
+        room = float(law[max(0, critical - short) : critical].sum())
+        rate = float(law[critical:].sum()) + min(room, slots * fill * delta / short)
+        yield FalseClaimCell("k-ary-markov", f"targeted-{short}(1, {delta:g})", epsilon, delta, alpha, rate)
+
+
+def _slot_law(slots: int, epsilon: float) -> Law:
+    """The most hits that epsilon-DP allows: binomial at the largest posterior chance of a hit."""
+    _, fill, pool, top = SLOTS
+    odds = fill / (1 - fill) * math.exp(epsilon) * top / pool
+    return np.asarray(stats.binom.pmf(np.arange(slots + 1), slots, odds / (1 + odds)))
 
 
 def _tail_cell(

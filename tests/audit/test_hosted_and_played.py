@@ -88,12 +88,31 @@ def test_a_game_is_measured_bounded_and_played_against_the_twin(audit):
     assert private["bound"]["counts"]["runs"] == 200
     assert private["judged"]["epsilon"] <= private["claim"]["epsilon"]
     assert private["metrics"]["measures"]["success"]["baseline"]["value"] == pytest.approx(0.1)
+    # The same answers against candidates drawn afresh certify nothing.
+    rows = [r for r in document["controls"]["negative"]["figures"] if r["attack"] == "matched-filter"]
+    assert {r["trainer"]: r["epsilon"] for r in rows} == {"private": 0.0, "sgd": 0.0}
+
+
+def test_a_game_that_finds_what_is_not_there_is_an_error(tmp_path, monkeypatch):
+    from leakgauge.attacks.inversion import matched_filter
+
+    # Whoever drew the fresh truths and the answers from one stream would be right both times.
+    honest = matched_filter.MatchedFilter._outcome
+
+    def same_truth_twice(self, hits, redrawn, facts, confidence):
+        return honest(self, hits, hits, facts, confidence)
+
+    monkeypatch.setattr(matched_filter.MatchedFilter, "_outcome", same_truth_twice)
+    document = run(tmp_path)
+    (finding,) = [f for f in document["findings"] if (f["attack"], f["trainer"]) == ("matched-filter", "sgd")]
+    assert (finding["verdict"], finding["reason"]) == ("error", "negative-control")
+    assert document["controls"]["negative"]["passed"] is False
 
 
 def test_running_again_trains_and_plays_nothing(audit, monkeypatch):
     folder, first = audit
     monkeypatch.setattr("leakgauge.trainers.whitebox.hosting.host_gradient_canaries", None)
-    monkeypatch.setattr("leakgauge.attacks.inversion.matched_filter.count_hits", None)
+    monkeypatch.setattr("leakgauge.attacks.inversion.matched_filter.named_candidates", None)
     assert comparable(run(folder)) == comparable(first)
 
 
@@ -175,7 +194,7 @@ def test_a_game_of_several_designs_gives_a_finding_for_each(tmp_path):
     once, twice = found.values()
     assert once["claim"]["epsilon"] < twice["claim"]["epsilon"]
     assert once["claim"]["epsilon"] == pytest.approx(document["claims"][0]["epsilon"])
-    assert all(f["bound"]["method"] == "k-ary" for f in found.values())
+    assert all(f["bound"]["method"] == "k-ary-markov" for f in found.values())
     # Half of alpha is the attack's, and its two parts share it: 5 % / 4 at 95 %.
     assert {round(f["bound"]["alpha"], 6) for f in found.values()} == {0.0125}
     ledger = [(row["trainer"], row["attack"]) for row in document["design"]["ledger"]]
@@ -185,7 +204,7 @@ def test_a_game_of_several_designs_gives_a_finding_for_each(tmp_path):
     assert all(f["verdict"] == "underpowered" for f in found.values())
     # Without a claim on groups, what concerns two records together is measured and not certified.
     plain = {f["attack"]: f for f in document["findings"] if f["trainer"] == "language"}
-    assert plain["secret-exposure/1x"]["bound"]["method"] == "k-ary"
+    assert plain["secret-exposure/1x"]["bound"]["method"] == "k-ary-markov"
     assert plain["secret-exposure/2x"]["bound"] is None
     assert {f["verdict"] for f in plain.values()} == {"no-claim"}
     assert plain["secret-exposure/2x"]["metrics"]["measures"]["extracted_2x"]["n"] is not None

@@ -16,6 +16,7 @@ from leakgauge.audit.bounds import (
     GuessCounts,
     GuessSequence,
     KAry,
+    KAryMarkov,
     OneRun,
     OneRunAnytime,
     OneRunFdp,
@@ -141,6 +142,7 @@ def test_what_may_decide():
     assert not may_decide(Bayesian(), "gaussian", 1e-5)
     assert may_decide(KAry(), "unknown", 0.0)
     assert not may_decide(KAry(), "unknown", 1e-5)
+    assert may_decide(KAryMarkov(), "unknown", 1e-5)
     assert not may_decide(OneRunAnytime(), "unknown", 1e-5)
 
 

@@ -16,6 +16,7 @@ from leakgauge.audit.bounds import (
     GuessCounts,
     GuessSequence,
     KAry,
+    KAryMarkov,
     OneRun,
     OneRunAnytime,
     OneRunFdp,
@@ -80,6 +81,7 @@ CASES = [
     (Bayesian(), confusion_counts()),
     (Rank(), rank_counts()),
     (KAry(), slot_counts()),
+    (KAryMarkov(), slot_counts()),
     (OneRunAnytime(), guess_sequences()),
     (Sequential(), paired_outputs()),
 ]
@@ -174,6 +176,7 @@ def test_validity_and_null_class():
         OneRunFdp("dp-sgd", 0.01, 1000): ("dp-sgd(q=0.01,T=1000)", frequentist, frequentist),
         Bayesian(): ("approx-dp", Validity.BAYESIAN, Validity.BAYESIAN),
         KAry(): ("approx-dp", frequentist, estimate),
+        KAryMarkov(): ("approx-dp", frequentist, frequentist),
         OneRunAnytime(): ("approx-dp", anytime, estimate),
         Sequential(): ("approx-dp", anytime, anytime),
     }
