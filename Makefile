@@ -35,10 +35,10 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 $(STAMP): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("LeakGauge needs Python 3.11 or newer, found %s; set PYTHON=" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV): a minute or two, about 2.5 GB with a CPU build of torch"
+	@echo "installing into $(VENV): a minute or two, about 3 GB with a CPU build of torch"
 	@$(PIP) --upgrade "pip>=24" "setuptools>=77"
 	@$(PIP) -c constraints.txt torch
-	@$(PIP) -c constraints.txt -e ".[dev,mechanisms,ray,flower]"
+	@$(PIP) -c constraints.txt -e ".[dev,mechanisms,ray,flower,peft,pretrained,scrub]"
 	@touch $(STAMP)
 
 clean:

@@ -237,15 +237,21 @@ def evidence_of(setting: Setting, identity: str, answers: Answered) -> Evidence:
         answers.stacked(count),
         setting.coins.shadows[:count],
         setting.access,
-        answers={q.name: split_answers(answers.queries[q], count, records, total) for q in attack.needs.queries},
+        answers={
+            q.name: split_answers(answers.queries[q], count, records, total, whole=getattr(q, "whole", False))
+            for q in attack.needs.queries
+        },
         with_features=attack.needs.features,
     )
 
 
-def split_answers(asked: Stack, shadows: int, records: slice, total: int) -> Answers:
-    """The answers of target and shadows to one query, cut into the records of the game and the population."""
+def split_answers(asked: Stack, shadows: int, records: slice, total: int, *, whole: bool = False) -> Answers:
+    """The answers of target and shadows to one query, cut into the records of the game and the population; uncut where
+    they are about the model as a `whole`."""
     target = asked[0]
     stacked: Any = asked[1 : 1 + shadows] if shadows else np.zeros((0, *target.shape), dtype=np.float32)
+    if whole:
+        return Answers(target, stacked, target[:0], stacked[:0])
     return Answers(target[:total][records], stacked[:, :total][:, records], target[total:], stacked[:, total:])
 
 

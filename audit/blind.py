@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from .blind_features import describe
+from .blind_features import describe, describe_words
 from .errors import ConfigError
 from .metrics import SplitScores, auc_interval
 from .seeds import Seeds
@@ -23,6 +23,8 @@ from .types import BoolArray, IntArray, Rows
 
 BLOCKS = 4
 SHARES = (1.0, 0.1)
+WORDS = " of words"
+"""Behind the name of a classifier that reads words."""
 MOST_RECORDS = 3200
 """More records are sampled: a shift worth the name shows in 2400 test records, and the check stays in seconds."""
 
@@ -61,7 +63,8 @@ class BlindResult:
 
 
 def blind_baseline(rows: Rows, inside: BoolArray, *, seeds: Seeds, alpha: float = 0.001) -> BlindResult:
-    """Test whether membership `inside` (records,) can be predicted from `rows`: features, label, norm and position.
+    """Test whether membership `inside` (records,) can be predicted from `rows`: features, label, norm and position; of
+    byte rows also words and runs of characters.
 
     Null hypothesis: membership was drawn without looking at the records or their order (fair coins, coins of any
     other bias, or a fixed number in random places). Members and non-members are dealt at random and evenly into four
@@ -80,19 +83,20 @@ def blind_baseline(rows: Rows, inside: BoolArray, *, seeds: Seeds, alpha: float 
     _check(rows, truth, alpha)
     dealt = _deal(truth, seeds.at("order"))
     chosen = np.concatenate(dealt)
-    features, truth = describe(rows, chosen, seeds=seeds.at("features")), truth[chosen]
+    tables, truth = _tables(rows, chosen, seeds.at("features")), truth[chosen]
     ends = np.cumsum([0, *map(len, dealt)])
     blocks: list[IntArray] = [np.arange(a, b) for a, b in pairwise(ends.tolist())]
     tested = np.concatenate(blocks[1:])
     outcomes = []
-    for name, fit in CLASSIFIERS.items():
-        scores = _ranks_ahead(features, truth, blocks, fit, seeds.at(name))
-        for share in SHARES:
-            calls = [_call(scores[block], truth[block], share) for block in blocks[1:]]
-            outcomes.append((chance(calls), name, scores[tested]))
+    for suffix, features in tables.items():
+        for name, fit in CLASSIFIERS.items():
+            scores = _ranks_ahead(features, truth, blocks, fit, seeds.at(name + suffix))
+            for share in SHARES:
+                calls = [_call(scores[block], truth[block], share) for block in blocks[1:]]
+                outcomes.append((chance(calls), name + suffix, scores[tested]))
     least, name, scores = min(outcomes, key=lambda outcome: outcome[0])
     p_value = min(1.0, len(outcomes) * least)
-    interval = auc_interval(SplitScores.of(scores, truth[tested]), 1 - 0.05 / len(CLASSIFIERS))
+    interval = auc_interval(SplitScores.of(scores, truth[tested]), 1 - 0.05 * len(SHARES) / len(outcomes))
     perfect = chance([_call(truth[block].astype(np.float64), truth[block], 1.0) for block in blocks[1:]])
     return BlindResult(
         auc=interval.value,
@@ -138,6 +142,13 @@ def _check(rows: Rows, truth: BoolArray, alpha: float) -> None:
         raise ConfigError(f"alpha must lie strictly between 0 and 1, got {alpha}")
 
 
+def _tables(rows: Rows, chosen: IntArray, seeds: Seeds) -> dict[str, Matrix]:
+    """What the classifiers are fitted to, by what a classifier's name gets behind it."""
+    tables = {"": describe(rows, chosen, seeds=seeds)}
+    words = describe_words(rows, chosen)
+    return tables if words is None else tables | {WORDS: words}
+
+
 def _deal(truth: BoolArray, seeds: Seeds) -> list[IntArray]:
     """Positions of the records of each block: up to MOST_RECORDS / 2 of each class, dealt evenly, ascending."""
     generator = seeds.generator()
@@ -172,6 +183,10 @@ def _call(scores: Matrix, truth: BoolArray, share: float) -> Call:
 def _logistic(known: Matrix, truth: BoolArray, unknown: Matrix, seeds: Seeds) -> Matrix:  # noqa: ARG001
     from sklearn.linear_model import LogisticRegression
 
+    if known.shape[1] > len(known):
+        # The penalised solution lies in the span of the records, so that their own coordinates say all there is.
+        span, _ = np.linalg.qr(known.T)
+        known, unknown = known @ span, unknown @ span
     model = LogisticRegression(C=0.05, solver="newton-cholesky").fit(known, truth)
     return np.asarray(model.decision_function(unknown), dtype=np.float64)
 

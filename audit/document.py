@@ -42,6 +42,7 @@ class TrainerPart:
     positive: list[dict[str, Any]] = field(default_factory=list)
     negative: list[dict[str, Any]] = field(default_factory=list)
     ledger: list[dict[str, Any]] = field(default_factory=list)
+    communication: dict[str, Any] = field(default_factory=dict)
 
 
 def claim_of(target: Signals) -> Claim | None:
@@ -243,6 +244,7 @@ def assemble(
         "access": Access.names(setting.access),
         "design": design(setting, parts),
         "utility": [p.utility for p in parts if p.utility],
+        "communication": [p.communication for p in parts if p.communication],
         "findings": findings,
         "controls": controls(parts, blind),
         "coverage": coverage(findings),

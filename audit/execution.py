@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -100,6 +101,23 @@ def executor_named(name: str, say: Callable[[str], None]) -> Executor:
         raise ConfigError(f"--executor {name!r} is unknown; choose from {', '.join(EXECUTORS.names())}")
     executor: Executor = EXECUTORS.load(name)(say=say)
     return executor
+
+
+@contextlib.contextmanager
+def one_thread(device: str) -> Iterator[None]:
+    """On the CPU, arithmetic by one thread: more would split sums elsewhere, and results would depend on the machine's
+    number of cores."""
+    if device != "cpu":
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def block_size(trainer: Any) -> int:

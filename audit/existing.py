@@ -23,7 +23,7 @@ from .registry import PARTS
 from .run import finish, now
 from .scores import as_bool
 from .seeds import Seeds
-from .setting import Setting, built_attacks, check_judging
+from .setting import Setting, built_attacks, check_judging, informed
 from .trial import check_access
 from .types import Access, BoolArray, Claim, Mechanism, Query, Rows, Trained
 
@@ -62,6 +62,7 @@ def settle_existing(config: AuditConfig) -> ExistingSetting:
                 "nothing: use loss, or audit your training function with [trainer] name = 'module:attr'"
             )
     material, inside = _material(config)
+    attacks = informed(attacks, material.population)
     coins = Coins(inside, np.zeros((0, len(inside)), dtype=bool))
     sections = {a.identity: a for a in config.attack}
     setting = Setting(config, seeds, attacks, sections, {}, material, coins, access)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .config import AttackSection
-from .games import Game
+from .games import Game, Trials
 from .registry import BOUNDS
 from .trial import bound_method, default_guesses, perfect_counts
 from .types import Claim, Mechanism, PrivateTrainer, Trainer
@@ -120,17 +120,23 @@ def _game_power(setting: Setting, trainer: str, claim: Claim | None, name: str) 
     from .setting import alpha_share
 
     planned = getattr(setting.attacks[name], "planned", None)
-    trials = planned(setting.trainers[trainer]) if callable(planned) else None
-    if trials is None:
+    found = planned(setting.trainers[trainer]) if callable(planned) else None
+    if found is None:
         return []
-    share = alpha_share(setting, name, trainer)
-    claim = trials.claim or claim
-    method = bound_method(trials.method, claim.mechanism if claim else Mechanism())
+    parts = {name: found} if isinstance(found, Trials) else {f"{name}/{part}": each for part, each in found.items()}
+    share = alpha_share(setting, name, trainer) / max(1, len(parts))
     alpha = (1 - setting.config.audit.violation_confidence) * share
+    # Without a claim on groups a bound on several records together is not reported.
+    told = {label: trials for label, trials in parts.items() if trials.group == 1 or trials.claim is not None}
+    return [_part_power(trainer, label, trials, trials.claim or claim, share, alpha) for label, trials in told.items()]
+
+
+def _part_power(trainer: str, label: str, trials: Trials, claim: Claim | None, share: float, alpha: float) -> Power:
+    method = bound_method(trials.method, claim.mechanism if claim else Mechanism())
     ceiling = method.ceiling(trials.counts, delta=trials.delta, alpha=alpha)
     runs = int(next(iter(trials.counts.numbers().values())))
     promised = claim.epsilon_at(trials.delta) if claim else None
-    return [Power(trainer, name, runs, runs, share, trials.delta, ceiling, promised, None)]
+    return Power(trainer, label, runs, runs, share, trials.delta, ceiling, promised, None)
 
 
 def _power(setting: Setting, trainer: str, claim: Claim | None, name: str) -> Power:
@@ -163,14 +169,15 @@ def price(setting: Setting) -> list[dict[str, Any]]:
     for identity, trainer in setting.trainers.items():
         models = 1 + setting.shadows_for(identity)
         steps = _steps(setting, trainer)
-        rows.append({"trainer": identity, "models": models, "steps_a_model": steps, "seconds": _seconds(models, steps)})
+        seconds = _seconds(trainer, models, steps)
+        rows.append({"trainer": identity, "models": models, "steps_a_model": steps, "seconds": seconds})
         if isinstance(trainer, PrivateTrainer):
             rows.append(
                 {
                     "trainer": f"{identity} (unprotected twin)",
                     "models": models,
                     "steps_a_model": steps,
-                    "seconds": _seconds(models, steps),
+                    "seconds": seconds,
                 }
             )
     return rows
@@ -185,8 +192,11 @@ STACKED_SECONDS_PER_STEP = 1.6e-4
 """Seconds a step and model, stacked, 64-128-10 network, one core; other models scale roughly with their size."""
 
 
-def _seconds(models: int, steps: int | None) -> float | None:
-    return None if steps is None else round(models * steps * STACKED_SECONDS_PER_STEP, 1)
+def _seconds(trainer: Trainer, models: int, steps: int | None) -> float | None:
+    """A trainer whose steps cost much more than a small network's says so by `seconds_a_step()`; None: nobody knows."""
+    own = getattr(trainer, "seconds_a_step", None)
+    each = own() if callable(own) else STACKED_SECONDS_PER_STEP
+    return None if steps is None or each is None else round(models * steps * each, 1)
 
 
 def plan_json(setting: Setting) -> Mapping[str, Any]:

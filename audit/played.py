@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from .bank import Bank, jobs_for, unprotected_twin
 from .bounds.method import BoundMethod
 from .claims_json import claim_from_json, claim_to_json
 from .controls import CONTROL_ALPHA
+from .execution import one_thread
 from .games import Game, Outcome, Stage, Trials
 from .plugs import identity_of
 from .registry import BOUNDS
@@ -96,16 +98,8 @@ def play(
     game, material = setting.attacks[identity], setting.material
     seeds = setting.seeds.at("game", identity)
     target, _ = jobs_for(setting.coins.target, setting.coins.shadows[:0], seeds=setting.seeds)
-    inputs = {
-        "game": identity_of(game),
-        "trainer": identity_of(trainer),
-        "versions": bank.versions,
-        "data": material.universe.take(setting.coins.target).fingerprint(),
-        "queried": bank.queried_fingerprint,
-        "seeds": {"root": seeds.root, "path": list(seeds.path)},
-        "confidence": setting.config.audit.confidence,
-    }
-    key, store, reporter = digest(inputs), bank.store, bank.reporter
+    key, inputs = played_key(setting, bank, trainer, identity)
+    store, reporter = bank.store, bank.reporter
     if not store.has("games", key):
         folder = store.root / "games-in-progress" / key
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,12 +117,34 @@ def play(
                 folder=folder,
                 progress=progress,
             )
-            record = plain(game.play(stage, seeds=seeds))
+            # Which process plays such a game, and on how many cores, is chance: see `plays`.
+            with one_thread(bank.device) if trains_alone(game) else contextlib.nullcontext():
+                record = plain(game.play(stage, seeds=seeds))
         with store.writing("games", key, inputs) as final:
             (final / "outcome.json").write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
     outcome: dict[str, Any] = json.loads((store.path("games", key) / "outcome.json").read_text(encoding="utf-8"))
     return outcome
+
+
+def trains_alone(attack: Any) -> bool:
+    """Whether the attack is a game that asks no target: it trains models of its own."""
+    return isinstance(attack, Game) and not getattr(attack, "needs_target", True)
+
+
+def played_key(setting: Setting, bank: Bank, trainer: Trainer, identity: str) -> tuple[str, dict[str, Any]]:
+    """The store key of a game against a trainer, and what it is the digest of."""
+    seeds = setting.seeds.at("game", identity)
+    inputs = {
+        "game": identity_of(setting.attacks[identity]),
+        "trainer": identity_of(trainer),
+        "versions": bank.versions,
+        "data": setting.material.universe.take(setting.coins.target).fingerprint(),
+        "queried": bank.queried_fingerprint,
+        "seeds": {"root": seeds.root, "path": list(seeds.path)},
+        "confidence": setting.config.audit.confidence,
+    }
+    return digest(inputs), inputs
 
 
 def plain(outcome: Outcome) -> dict[str, Any]:

@@ -88,13 +88,17 @@ def identity_of(plug: Any) -> dict[str, Any]:
     """What a stored artifact must agree with: class, spec, and the version or source it came from.
 
     Our own plug-ins carry a `version` that is raised when the same spec would give another model; for anything
-    else the source text of its module stands in, so that an edited trainer never reuses old models.
+    else the source text of its module stands in, so that an edited trainer never reuses old models. A plug-in that
+    starts from files, such as pretrained weights, gives their digests by a method `outside`.
     """
     kind = type(plug)
     version = getattr(plug, "version", None)
     if version is None or not kind.__module__.startswith("leakgauge."):
         version = _source_digest(kind)
-    return {"class": f"{kind.__module__}:{kind.__qualname__}", "spec": spec_of(plug), "version": str(version)}
+    own = {"class": f"{kind.__module__}:{kind.__qualname__}", "spec": spec_of(plug), "version": str(version)}
+    outside = getattr(plug, "outside", None)
+    files = outside() if callable(outside) else {}
+    return own | ({"outside": files} if files else {})
 
 
 def _source_digest(kind: type[Any]) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 from . import document as doc
 from .attacked import Answered, answers_of, audit_attack
-from .bank import Bank, unprotected_twin
+from .bank import Bank, jobs_for, unprotected_twin
 from .canaries import CanaryAttack
+from .communication import communication
 from .config import AuditConfig
 from .controls import blind_control
 from .errors import LeakGaugeError
@@ -19,9 +20,12 @@ from .execution import executor_named
 from .games import Game
 from .hosted import audit_canaries
 from .ledger import read_attempts, record_attempt
-from .played import audit_game
+from .plan import planned_claim
+from .played import audit_game, trains_alone
+from .plays import play_ahead
 from .progress import Reporter
 from .registry import PARTS
+from .representation import RepresentationTrainer, representation_utility
 from .setting import Setting, of_unit, settle
 from .store import Store, file_digest, write_atomically
 from .types import Claim, Verdict
@@ -50,6 +54,7 @@ def run_audit(
     doc.write_membership(out / "membership.parquet", setting.material, setting.coins.target)
     with reporter.step("controls"):
         blind = blind_control(setting.material, setting.coins.target, seeds=setting.seeds.at("control", "blind"))
+    play_ahead(setting, bank)
     parts = [audit_trainer(setting, bank, identity, blind.separates, out) for identity in setting.trainers]
     audit = doc.assemble(setting, parts, blind, reporter.timings, device)
     return finish(audit, config, out, started=started, command=command, source=source)
@@ -61,15 +66,11 @@ def audit_trainer(setting: Setting, bank: Bank, identity: str, split_separates: 
     attacks = setting.attacks_on(identity)
     reporter.say(f"{identity}: {1 + setting.shadows_for(identity)} models")
     try:
-        answers = answers_of(setting, bank, setting.trainers[identity], identity, identity=identity)
-        claim = doc.claim_of(answers.target)
-        twin_answers = twin_answers_of(setting, bank, identity, claim)
-        utility = doc.utility(setting.material, setting.coins.target, answers.target, identity)
+        part, answers, twin_answers = begun(setting, bank, identity)
     except (LeakGaugeError, KeyboardInterrupt):
         raise
     except Exception as error:
         return doc.failed_trainer(setting, identity, error)
-    part = doc.TrainerPart(identity, claim, utility, answers.target.record)
     for name in attacks:
         attack = setting.attacks[name]
         try:
@@ -78,6 +79,7 @@ def audit_trainer(setting: Setting, bank: Bank, identity: str, split_separates: 
             elif isinstance(attack, CanaryAttack):
                 audit_canaries(setting, part, name, bank, out)
             else:
+                assert answers is not None
                 with reporter.step("attack"):
                     audit_attack(setting, part, name, answers, twin_answers, split_separates, out)
         except (LeakGaugeError, KeyboardInterrupt):
@@ -85,6 +87,38 @@ def audit_trainer(setting: Setting, bank: Bank, identity: str, split_separates: 
         except Exception as error:
             part.findings.append(doc.error_finding(setting, identity, name, error))
     return part
+
+
+def begun(setting: Setting, bank: Bank, identity: str) -> tuple[doc.TrainerPart, Answered | None, Answered | None]:
+    """One trainer's part of the document before any attack, its models' answers and those of its unprotected twin.
+
+    No target is trained where nothing would ask it: labels there are none, and every attack is a game that says that it
+    trains its own models (`needs_target = False`).
+    """
+    trainer, attacks = setting.trainers[identity], [setting.attacks[a] for a in setting.attacks_on(identity)]
+    labelled = setting.material.universe.classes > 1 or isinstance(trainer, RepresentationTrainer)
+    if not labelled and all(trains_alone(a) for a in attacks):
+        return doc.TrainerPart(identity, planned_claim(setting, trainer), {}, {}), None, None
+    answers = answers_of(setting, bank, trainer, identity, identity=identity)
+    claim = doc.claim_of(answers.target)
+    twin_answers = twin_answers_of(setting, bank, identity, claim)
+    utility = utility_of(setting, bank, identity, answers)
+    sent = communication(identity, answers.target.record, bank.store.path("models", answers.target.key))
+    part = doc.TrainerPart(identity, claim, utility, answers.target.record, communication=sent)
+    return part, answers, twin_answers
+
+
+def utility_of(setting: Setting, bank: Bank, identity: str, answers: Answered) -> dict[str, Any]:
+    """How good the target is at its task: naming labels, or describing records where it never saw a label."""
+    trainer = setting.trainers[identity]
+    if not isinstance(trainer, RepresentationTrainer):
+        return doc.utility(setting.material, setting.coins.target, answers.target, identity)
+    target, _ = jobs_for(setting.coins.target, setting.coins.shadows[:0], seeds=setting.seeds)
+    model: Any = bank.trained(trainer, target, f"{identity}: target").target
+    seeds, public = setting.seeds.at("probe"), setting.material.population
+    untrained = trainer.untrained(public, seeds=seeds.at("init", identity), device=bank.device)
+    found = representation_utility(model, untrained, public, seeds=seeds)
+    return {"trainer": identity, **found} if found else {}
 
 
 def twin_answers_of(setting: Setting, bank: Bank, identity: str, claim: Claim | None) -> Answered | None:

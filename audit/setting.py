@@ -20,7 +20,7 @@ from .prepare import Coins, Material, flip_coins, prepare
 from .registry import ATTACKS, TRAINERS, nearest
 from .seeds import Seeds
 from .trial import JudgedBy, check_access, check_method, judged_by
-from .types import Access, BoolArray, Claim, Mechanism, Trainer, Unit
+from .types import Access, BoolArray, Claim, Mechanism, Rows, Trainer, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ def settle(config: AuditConfig) -> Setting:
     for attack in attacks.values():
         check_access(attack, access)
     material = prepare(config, attacks, seeds=seeds)
+    attacks = informed(attacks, material.population)
     shadows = max(a.needs.shadows for a in attacks.values())
     coins = flip_coins(material, shadows + shadows % 2, seeds=seeds)
     sections = {a.identity: a for a in config.attack}
@@ -75,6 +76,14 @@ def settle(config: AuditConfig) -> Setting:
 def built_attacks(config: AuditConfig) -> dict[str, Any]:
     """Every attack of the file, by its identity."""
     return {a.identity: build(ATTACKS, a.name, a.parameters, where=f"attack.{i}") for i, a in enumerate(config.attack)}
+
+
+def informed(attacks: Mapping[str, Any], population: Rows) -> dict[str, Any]:
+    """The attacks after each that asks for it (a method `informed`) has read the public rows."""
+    return {
+        identity: attack.informed(population) if hasattr(attack, "informed") else attack
+        for identity, attack in attacks.items()
+    }
 
 
 def check_names(config: AuditConfig, trainers: Mapping[str, Any]) -> None:

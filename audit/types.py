@@ -277,7 +277,8 @@ class Query(Protocol):
     """A question put to every model about every record, beyond its log-probabilities; answers are stored and shared.
 
     A frozen dataclass in `attacks`: `name`, its fields and `version` (raised when the same fields would give other
-    answers) identify the stored answers. `access` is what asking needs.
+    answers) identify the stored answers. `access` is what asking needs. A query with `whole = True` asks about the
+    model, not about records: its answer has any shape and is not cut into records.
     """
 
     name: ClassVar[str]

@@ -123,7 +123,8 @@ REASONS = {
     "bound-above-claim": "the certified lower bound lies above the claim",
     "design-unknown": "how membership was decided is unknown, so no bound can be certified",
     "adjacency-differs": "the attack plays another adjacency than the claim's",
-    "uninformative": "the model is no better than guessing the most frequent class: it learned nothing that could leak",
+    "uninformative": "the model is no better than guessing without it (the most frequent class; for text, token "
+    "frequencies and the model before private text): it learned nothing that could leak",
     "bound-cannot-decide": "this bound holds only within a family of mechanisms or is no frequentist bound",
     "ceiling-below-claim": "even a perfect attack on this design could not certify more than the claim",
     "no-positive-control": "there is no unprotected twin to show that this attack finds leakage where it exists",

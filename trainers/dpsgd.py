@@ -22,6 +22,9 @@ from .sgd import GRADIENT_KINDS, Sgd
 from .single import Fitted, fit_single
 from .stacked import fit_stack
 from .targets import TorchTarget
+from .transformer import TransformerTable
+from .transformer.files import outside_files
+from .transformer.spec import assumed_public
 
 ASSUMES = (
     "each row joins each step independently with the stated sampling rate (Poisson sampling), and empty batches step",
@@ -68,6 +71,7 @@ class DpSgd:
     optimizer: Literal["sgd", "adam"] = "sgd"
     clipping: Literal["hooks", "ghost"] = "hooks"
     dtype: Literal["float32", "float64"] = "float32"
+    transformer: TransformerTable | None = None
 
     def __post_init__(self) -> None:
         if (self.epsilon is None) == (self.noise_multiplier is None):
@@ -131,7 +135,12 @@ class DpSgd:
             nominal_rows=self.nominal_rows,
             sampling="poisson",
             dtype=self.dtype,
+            transformer=self.transformer,
         )
+
+    def outside(self) -> dict[str, str]:
+        """Digests of the files that training starts from; empty where there are none."""
+        return outside_files(self.transformer)
 
     def release_facts(self, delta: float) -> ReleaseFacts:
         """As in `ReleasesUpdates`: one step at full participation."""
@@ -200,7 +209,7 @@ class DpSgd:
 
     def _recipe(self, nominal_rows: int) -> Recipe:
         plain = Recipe(
-            model=ModelSpec(self.model, tuple(self.hidden), tuple(self.channels), self.dropout),
+            model=ModelSpec(self.model, tuple(self.hidden), tuple(self.channels), self.dropout, self.transformer),
             optimizer=OptimizerSpec(self.optimizer, self.learning_rate, self.momentum, self.weight_decay),
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -211,12 +220,13 @@ class DpSgd:
         noise = self.noise_multiplier
         if noise is None:
             assert self.epsilon is not None
-            noise = _calibrated(self.epsilon, self.delta, plain.sample_rate(0), plain.steps(0))
+            noise = calibrated_noise(self.epsilon, self.delta, plain.sample_rate(0), plain.steps(0))
         return replace(plain, protection=Protection(noise, self.max_grad_norm, self.clipping))
 
     def _claim(self, recipe: Recipe, steps: int) -> Claim:
         assert recipe.protection is not None
-        return _claim(recipe.protection.noise_multiplier, recipe.sample_rate(0), steps, self.delta)
+        claim = sampled_claim(recipe.protection.noise_multiplier, recipe.sample_rate(0), steps, self.delta)
+        return replace(claim, assumes=(*claim.assumes, *assumed_public(self.transformer)))
 
     def _trained(self, fitted: Fitted, device: str) -> Trained:
         recipe = self.recipe()
@@ -229,14 +239,16 @@ class DpSgd:
 
 # Accounting takes seconds, and a stack asks the same of it for every model.
 @lru_cache(maxsize=64)
-def _calibrated(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
+def calibrated_noise(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
+    """The least noise multiplier at which Poisson-sampled DP-SGD keeps (epsilon, delta), add-remove."""
     return calibrate_noise(
         epsilon=epsilon, delta=delta, sample_rate=sample_rate, steps=steps, adjacency=Adjacency.ADD_REMOVE
     )
 
 
 @lru_cache(maxsize=64)
-def _claim(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> Claim:
+def sampled_claim(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> Claim:
+    """What Poisson-sampled DP-SGD promises each record, add-remove, under `ASSUMES`."""
     return dp_sgd_claim(
         noise_multiplier=noise_multiplier,
         sample_rate=sample_rate,

@@ -1,4 +1,5 @@
-"""Hugging Face sequence and image classifiers as targets. Their code is never run, their pickles never read."""
+"""Hugging Face classifiers of sequences and images, and causal language models, as targets. Their code is never run,
+their pickles never read."""
 
 from __future__ import annotations
 
@@ -13,19 +14,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..audit.errors import ConfigError, IncompatibleError, PrerequisiteError
+from ..audit.types import Target
+from .language.existing import CAUSAL, load_language_target
 from .targets import TorchTarget, as_logits
 
 LARGEST_BYTE = 255
 
 
 def load_huggingface_target(
-    source: str, *, revision: str | None = None, device: str, tokenize: bool = False
-) -> TorchTarget:
-    """A sequence or image classifier from a local folder, or by name at a pinned revision.
+    source: str, *, revision: str | None = None, device: str, tokenize: bool = False, text_length: int | None = None
+) -> Target:
+    """A sequence or image classifier or a causal language model, from a local folder or by name at a pinned revision.
 
     A sequence classifier reads token ids (records, length), padding included; with `tokenize` it reads UTF-8 bytes
     (`data.text_encoding = "bytes"`), which its own tokenizer turns into tokens. An image classifier reads pixels
-    (records, channels, height, width) in [0, 1], prepared as its `preprocessor_config.json` says, if it has one.
+    (records, channels, height, width) in [0, 1], prepared as its `preprocessor_config.json` says, if it has one. A
+    language model reads UTF-8 bytes, cut at `text_length` tokens.
     """
     from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
 
@@ -43,8 +47,12 @@ def load_huggingface_target(
         }
         architecture = (config.architectures or ["none"])[0]
         kind = next((ending for ending in kinds if architecture.endswith(ending)), None)
+        if architecture.endswith(CAUSAL):
+            return load_language_target(source, revision, length=text_length, device=device)
         if kind is None:
-            raise IncompatibleError(f"target.huggingface: {architecture} is no sequence or image classifier")
+            raise IncompatibleError(
+                f"target.huggingface: {architecture} is no sequence or image classifier and no causal language model"
+            )
         module = kinds[kind].from_pretrained(source, use_safetensors=True, **options)
         if kind == "ImageClassification":
             return TorchTarget(OfPixels(module, _preparation(source, options)), device)

@@ -1,4 +1,4 @@
-"""Architectures by name: `mlp`, `cnn`, `logistic`, `convnet`, `convnet-bn`, `lenet`, or any `module:attr`."""
+"""Architectures by name: `mlp`, `cnn`, `logistic`, `convnet`, `convnet-bn`, `lenet`, `transformer` or `module:attr`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..audit.errors import ConfigError, IncompatibleError
 from ..audit.registry import load_attribute, nearest
 from ..audit.seeds import Seeds
 from .networks import convnet, convnet_with_batch_norm, lenet
+from .transformer.spec import TransformerSpec, TransformerTable, transformer_spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,18 +24,25 @@ class ModelSpec:
 
     `hidden` are the widths of an `mlp`, `channels` those of a `cnn`; `dropout` is applied before the last layer of a
     `cnn` and after each hidden layer of an `mlp`. For `module:attr` all three are ignored: the callable decides.
+    `transformer` describes a `transformer`; a table of its keys will do.
     """
 
     name: str = "mlp"
     hidden: tuple[int, ...] = (128,)
     channels: tuple[int, ...] = (8, 16)
     dropout: float = 0.0
+    transformer: TransformerTable | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "transformer", transformer_spec(self.transformer))
         if ":" not in self.name and self.name not in _BUILT_IN:
             raise ConfigError(f"unknown model {self.name!r}{nearest(self.name, [*_BUILT_IN, 'module:attr'])}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if self.name != "transformer" and self.transformer is not None:
+            raise ConfigError(f"the table 'transformer' is for model 'transformer', got model {self.name!r}")
+        if self.name == "transformer" and self.dropout:
+            raise ConfigError(f"model 'transformer' has no dropout, got {self.dropout}: leave it out")
         for key, widths in (("hidden", self.hidden), ("channels", self.channels)):
             if any(width < 1 for width in widths):
                 raise ConfigError(f"{key} must be positive widths, got {list(widths)}")
@@ -103,6 +111,12 @@ def _cnn(spec: ModelSpec, shape: tuple[int, ...], classes: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(spec.channels[-1] * height * width, classes))
 
 
+def _transformer(spec: ModelSpec, shape: tuple[int, ...], classes: int) -> nn.Module:
+    from .transformer.build import build_classifier
+
+    return build_classifier(transformer_spec(spec.transformer) or TransformerSpec(), shape, classes)
+
+
 def _network(
     build: Callable[[Sequence[int], int], nn.Module],
 ) -> Callable[[ModelSpec, tuple[int, ...], int], nn.Module]:
@@ -116,4 +130,5 @@ _BUILT_IN: dict[str, Callable[[ModelSpec, tuple[int, ...], int], nn.Module]] = {
     "convnet": _network(convnet),
     "convnet-bn": _network(convnet_with_batch_norm),
     "lenet": _network(lenet),
+    "transformer": _transformer,
 }

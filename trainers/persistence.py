@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +21,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 WEIGHTS, RECORD = "model.safetensors", "train.json"
+PUBLIC = "public-weights"
+"""Metadata of a weights file that leaves out frozen public weights: their digest."""
 
 
 def save_trained(trained: Trained, folder: Path, *, spec: dict[str, Any]) -> None:
-    """Write `model.safetensors` and `train.json` (spec, steps, claim, metrics) into the existing `folder`."""
+    """Write `model.safetensors` and `train.json` (spec, steps, claim, metrics) into the existing `folder`.
+
+    Weights that follow from the specification alone (a module's `public_names`) are named by their digest only.
+    """
     from safetensors.torch import save_file
 
-    weights = {k: v.detach().cpu().contiguous().clone() for k, v in trained.model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    public = public_names(trained.model)
+    kept = {k: v for k, v in trained.model.state_dict().items() if k not in public}
+    weights = {k: v.detach().cpu().contiguous().clone() for k, v in kept.items()}
+    save_file(weights, folder / WEIGHTS, {PUBLIC: weights_digest(trained.model, public)} if public else None)
     record = {
         "spec": spec,
         "steps": trained.steps,
@@ -59,17 +68,43 @@ def load_trained(folder: Path, data: Rows, *, recipe: Recipe, device: str) -> Tr
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Copy safetensors weights into `module`, cast to its types. Raises `StaleArtifactError` where they do not fit."""
-    from safetensors import SafetensorError
+    """Copy safetensors weights into `module`, cast to its types. Raises `StaleArtifactError` where they do not fit, or
+    were trained on other public weights than the module holds."""
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
+    public = public_names(module)
     try:
-        module.load_state_dict(load_file(path))
+        with safe_open(path, framework="pt") as file:
+            named = (file.metadata() or {}).get(PUBLIC)
+        if named is not None and named != weights_digest(module, public):
+            raise StaleArtifactError(
+                f"{path}: trained on other frozen weights than the architecture now brings: restore them or train again"
+            )
+        held = load_file(path)
+        own = module.state_dict()
+        module.load_state_dict({**{k: own[k] for k in public}, **held} if named is not None else held)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise StaleArtifactError(
             f"{path}: the weights cannot be loaded into the architecture: {reason[:300]}"
         ) from None
+
+
+def public_names(module: nn.Module) -> frozenset[str]:
+    """The parameters that an architecture declares to follow from its specification alone, such as frozen pretrained
+    ones; empty for most."""
+    return frozenset(getattr(module, "public_names", ()))
+
+
+def weights_digest(module: nn.Module, names: Iterable[str]) -> str:
+    """SHA-256 of names, types, shapes and bytes of these entries of the module's state."""
+    state, digest = module.state_dict(), hashlib.sha256()
+    for name in sorted(names):
+        array = state[name].detach().cpu().contiguous().numpy()
+        digest.update(f"{name}\x1f{array.dtype.str}\x1f{array.shape}\x1f".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def plain_spec(trainer: Any) -> dict[str, Any]:

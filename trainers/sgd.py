@@ -19,6 +19,8 @@ from .release import gaussian_release, per_record_gradients
 from .single import Fitted, fit_single
 from .stacked import fit_stack
 from .targets import TorchTarget
+from .transformer import TransformerTable
+from .transformer.files import outside_files
 
 GRADIENT_KINDS = ("gradient-dirac", "gradient-random")
 """Kinds of canaries that training by example hosts (`trainers.whitebox`)."""
@@ -28,12 +30,13 @@ GRADIENT_KINDS = ("gradient-dirac", "gradient-random")
 class Sgd:
     """Cross-entropy by SGD with momentum or Adam.
 
-    `model`: "mlp" (layer widths `hidden`), "cnn" (`channels`), "logistic" or "module:attr", a callable
-    (input_shape, classes) -> torch.nn.Module. `sampling` "shuffle" passes over the rows in random order in batches of
-    exactly `batch_size`; "poisson" includes every row in every step with probability batch_size / nominal_rows, the
-    data flow of DP-SGD. Gradients are divided by `batch_size`. `nominal_rows` is the public size that fixes the number
-    of steps; without it each model goes by its own number of rows. With `early_stopping_patience`, training ends when
-    the loss on a `validation_fraction` of the training rows has not improved for so many epochs.
+    `model`: "mlp" (layer widths `hidden`), "cnn" (`channels`), "logistic", "transformer" (the table `transformer`,
+    see `TransformerSpec`) or "module:attr", a callable (input_shape, classes) -> torch.nn.Module. `sampling`
+    "shuffle" passes over the rows in random order in batches of exactly `batch_size`; "poisson" includes every row
+    in every step with probability batch_size / nominal_rows, the data flow of DP-SGD. Gradients are divided by
+    `batch_size`. `nominal_rows` is the public size that fixes the number of steps; without it each model goes by
+    its own number of rows. With `early_stopping_patience`, training ends when the loss on a `validation_fraction`
+    of the training rows has not improved for so many epochs.
     """
 
     name: ClassVar[str] = "sgd"
@@ -54,6 +57,7 @@ class Sgd:
     nominal_rows: int | None = None
     sampling: Literal["shuffle", "poisson"] = "shuffle"
     dtype: Literal["float32", "float64"] = "float32"
+    transformer: TransformerTable | None = None
 
     def __post_init__(self) -> None:
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
@@ -66,7 +70,7 @@ class Sgd:
         """This trainer as the training loops see it. Raises `ConfigError` for values out of range."""
         stop = self.early_stopping_patience
         return Recipe(
-            model=ModelSpec(self.model, tuple(self.hidden), tuple(self.channels), self.dropout),
+            model=ModelSpec(self.model, tuple(self.hidden), tuple(self.channels), self.dropout, self.transformer),
             optimizer=OptimizerSpec(self.optimizer, self.learning_rate, self.momentum, self.weight_decay),
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -75,6 +79,10 @@ class Sgd:
             dtype=self.dtype,
             early_stopping=None if stop is None else EarlyStopping(stop, self.validation_fraction),
         )
+
+    def outside(self) -> dict[str, str]:
+        """Digests of the files that training starts from; empty where there are none."""
+        return outside_files(self.transformer)
 
     def release_facts(self, delta: float) -> ReleaseFacts:
         """As in `ReleasesUpdates`: nothing is clipped or noised."""

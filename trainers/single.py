@@ -7,7 +7,7 @@ import math
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..audit.seeds import Seeds
 from ..audit.types import BoolArray, Rows
@@ -15,6 +15,7 @@ from .checkpoint import Checkpoint, State
 from .models import build_model
 from .recipe import Course, EarlyStopping, Recipe, course, identity
 from .sampling import batch_stream, skip
+from .snapshot import below, restore, snapshot
 from .steps import Step, make_step
 from .tensors import feature_tensor, fit_quality, label_tensor
 
@@ -146,37 +147,15 @@ class _Run:
         return Fitted(self.fresh, self.done, metrics)
 
     def state(self) -> State:
-        import torch
-
-        tensors = {f"model.{k}": v for k, v in self.module.state_dict().items()}
+        tensors = snapshot(self.module, self.step.optimizer, self.step.noise, self.labels.device)
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        for index, slots in self.step.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": v for k, v in slots.items() if v is not None}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.labels.is_cuda:
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.labels.device)
-        if self.step.noise is not None:
-            tensors["noise"] = self.step.noise.get_state()
         patience = None if self.patience is None else [self.patience.best, self.patience.waited]
         return State(tensors, {"done": self.done, "patience": patience})
 
     def restore(self, state: State) -> None:
-        import torch
-
         self.done = state.values["done"]
-        self.module.load_state_dict(_below(state.tensors, "model."))
-        self.best = {k: v.to(self.labels.device) for k, v in _below(state.tensors, "best.").items()}
-        slots: dict[int, dict[str, Any]] = {}
-        for name, value in _below(state.tensors, "optimizer.").items():
-            index, _, key = name.partition(".")
-            slots.setdefault(int(index), {})[key] = value
-        optimizer = self.step.optimizer
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
-        torch.set_rng_state(state.tensors["random.cpu"])
-        if "random.cuda" in state.tensors:
-            torch.cuda.set_rng_state(state.tensors["random.cuda"], self.labels.device)
-        if self.step.noise is not None:
-            self.step.noise.set_state(state.tensors["noise"])
+        restore(state.tensors, self.module, self.step.optimizer, self.step.noise, self.labels.device)
+        self.best = {k: v.to(self.labels.device) for k, v in below(state.tensors, "best.").items()}
         if self.patience is not None:
             self.patience.best, self.patience.waited = state.values["patience"]
 
@@ -191,7 +170,3 @@ class _Run:
 
     def _stopped(self) -> bool:
         return self.patience is not None and self.patience.over
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

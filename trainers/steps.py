@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..audit.errors import IncompatibleError
@@ -23,17 +24,27 @@ class Step(Protocol):
         """One step."""
 
 
-def make_step(module: nn.Module, recipe: Recipe, *, seeds: Seeds, device: str) -> Step:
-    """The step that `recipe` asks for. Noise comes from `seeds.at("noise")` on the device, and from nothing else."""
+def make_step(
+    module: nn.Module, recipe: Recipe, *, seeds: Seeds, device: str, loss: Callable[..., Tensor] | None = None
+) -> Step:
+    """The step that `recipe` asks for. Noise comes from `seeds.at("noise")` on the device, and from nothing else.
+
+    `loss(outputs, labels, reduction="sum")` adds up the losses of the batch's examples; None: cross-entropy, the only
+    one that ghost clipping knows.
+    """
+    from torch.nn.functional import cross_entropy
+
     module.train()
     optimizer = make_optimizer(recipe.optimizer, [p for p in module.parameters() if p.requires_grad])
     if recipe.protection is None:
-        return PlainStep(module, optimizer, recipe.batch_size)
+        return PlainStep(module, optimizer, recipe.batch_size, loss or cross_entropy)
     require_private(module)
     noise = seeds.at("noise").torch_generator(device)
     if recipe.protection.clipping == "ghost":
+        if loss is not None:
+            raise IncompatibleError("clipping 'ghost' is for classification: set clipping to 'hooks'")
         return GhostStep(module, optimizer, recipe, noise)
-    return HooksStep(module, optimizer, recipe, noise)
+    return HooksStep(module, optimizer, recipe, noise, loss or cross_entropy)
 
 
 def make_optimizer(spec: OptimizerSpec, parameters: list[Any]) -> torch.optim.Optimizer:
@@ -61,10 +72,10 @@ class PlainStep:
 
     noise: torch.Generator | None = None
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, divisor: int) -> None:
-        from torch.nn.functional import cross_entropy
-
-        self.module, self.optimizer, self.divisor, self._loss = module, optimizer, divisor, cross_entropy
+    def __init__(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, divisor: int, loss: Callable[..., Tensor]
+    ) -> None:
+        self.module, self.optimizer, self.divisor, self._loss = module, optimizer, divisor, loss
 
     def __call__(self, features: Tensor, labels: Tensor) -> None:
         """One step."""
@@ -84,11 +95,15 @@ class HooksStep:
     the private number of rows (Opacus issues 571, 819)."""
 
     def __init__(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, noise: torch.Generator
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        noise: torch.Generator,
+        loss: Callable[..., Tensor],
     ) -> None:
         from opacus.grad_sample import GradSampleModule
         from opacus.optimizers import DPOptimizer
-        from torch.nn.functional import cross_entropy
 
         assert recipe.protection is not None
         self.module = GradSampleModule(module, loss_reduction="sum")
@@ -99,7 +114,7 @@ class HooksStep:
             expected_batch_size=recipe.batch_size,
             generator=noise,
         )
-        self.optimizer, self._loss = optimizer, cross_entropy
+        self.optimizer, self._loss = optimizer, loss
         self.noise: torch.Generator | None = noise
 
     def __call__(self, features: Tensor, labels: Tensor) -> None:

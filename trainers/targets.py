@@ -170,7 +170,10 @@ def load_target(
     if huggingface is not None:
         from .huggingface import load_huggingface_target
 
-        return load_huggingface_target(huggingface, revision=revision, device=device, tokenize=tokenize)
+        length = data.features.shape[1] if data.features.ndim == 2 else None
+        return load_huggingface_target(
+            huggingface, revision=revision, device=device, tokenize=tokenize, text_length=length
+        )
     if estimator is not None:
         return EstimatorTarget(load_estimator(estimator), data.classes, labels_only=labels_only)
     if predict is not None:

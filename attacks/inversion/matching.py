@@ -67,14 +67,16 @@ def match(
     low: Any,
     high: Any,
     seeds: Seeds,
+    loss: Loss | None = None,
 ) -> Match:
-    """Search for images of `shape` with `labels` (batch,) between `low` and `high`. Errors as `check_observation`."""
+    """Search for images of `shape` with `labels` (batch,) between `low` and `high`; `loss` replaces the distance of
+    gradients. Errors as `check_observation`."""
     import torch
 
     check_observation(observation.gradients, module)
     start = search.spread * _starts(observation.gradients[0], (len(labels), *shape), search.restarts, seeds)
     start = torch.maximum(torch.minimum(start, high), low)
-    loss = matching_loss(observation, module, labels, search)
+    loss = matching_loss(observation, module, labels, search) if loss is None else loss
     run = _lbfgs if search.optimizer == "lbfgs" else _signed_adam
     groups = [start] if search.together else [start[k : k + 1] for k in range(search.restarts)]
     if search.seconds is not None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...audit.errors import ConfigError, IncompatibleError
 from ...audit.games import Example, Measure, Outcome, Stage
 from ...audit.metrics.intervals import binomial_interval
-from ...audit.releases import ReleasesUpdates
+from ...audit.releases import ReleasesUpdates, SendsUploads
 from ...audit.seeds import Seeds
 from .image_metrics import assign, psnr, ssim
 from .labels import last_linear, restore_labels
@@ -55,11 +55,13 @@ class Scene:
     public: NDArray[np.float64]
     private: NDArray[np.float64]
     labels: NDArray[np.int64]
-    trainer: ReleasesUpdates
+    trainer: Any
     device: str
     dtype: Any
 
 
+See = Callable[[Scene, Any, Any, Seeds], Observation]
+"""Scene, features (batch, ...) in the model's scale, labels (batch,) and streams to what the server sees of them."""
 Invert = Callable[[Observation, Scene, Any, Seeds], Any]
 """Observation, scene, labels (batch,) and streams to images (batch, channels, height, width) in [0, 1]."""
 
@@ -72,10 +74,11 @@ def play_images(
     victims: int,
     dtype: str = "float32",
     prepare: Callable[[Scene], Scene] | None = None,
+    see: See | None = None,
     seeds: Seeds,
 ) -> Outcome:
     """Every victim batch observed and inverted; PSNR and SSIM over all victims next to the priors. A malicious server
-    changes the model in `prepare`.
+    changes the model in `prepare`; `see` is what the server sees where that is not one gradient.
 
     `ConfigError` for records that are no images or too few of them.
     """
@@ -91,7 +94,9 @@ def play_images(
         images = scene.private[chosen]
         kept = stage.folder / f"victim-{number:03d}.npy"
         if not kept.is_file():
-            one = reconstruct(scene, images, scene.labels[chosen], threat, invert, seeds=seeds.at("victim", number))
+            one = reconstruct(
+                scene, images, scene.labels[chosen], threat, invert, see, seeds=seeds.at("victim", number)
+            )
             _keep(kept, one)
         guesses: NDArray[np.float64] = np.load(kept, allow_pickle=False)
         originals.append(images)
@@ -105,7 +110,7 @@ def set_scene(stage: Stage, threat: ThreatModel, *, dtype: str, seeds: Seeds) ->
     import torch
 
     trainer = stage.trainer
-    if not isinstance(trainer, ReleasesUpdates):
+    if not isinstance(trainer, ReleasesUpdates | SendsUploads):
         raise IncompatibleError(
             f"trainer {type(trainer).__name__} shows no single step, so there is no gradient to invert"
         )
@@ -137,6 +142,7 @@ def reconstruct(
     labels: NDArray[np.int64],
     threat: ThreatModel,
     invert: Invert,
+    see: See | None = None,
     *,
     seeds: Seeds,
 ) -> NDArray[np.float64]:
@@ -145,7 +151,10 @@ def reconstruct(
 
     truth = torch.from_numpy(labels).to(scene.device)
     seen = scene.scale.to_model(torch.from_numpy(images).to(scene.device, scene.dtype))
-    observation = observe(scene.trainer, scene.module, seen, truth, threat=threat, seeds=seeds.at("release"))
+    if see is None:
+        observation = observe(scene.trainer, scene.module, seen, truth, threat=threat, seeds=seeds.at("release"))
+    else:
+        observation = see(scene, seen, truth, seeds.at("release"))
     known = truth
     if threat.labels == "restored":
         name, _ = last_linear(scene.module)

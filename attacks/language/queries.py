@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...audit.errors import IncompatibleError
 from ...audit.seeds import Seeds
-from ...audit.text import TEXT_PADDING, TextModel
+from ...audit.text import TEXT_PADDING, TextGenerator, TextModel
 from ...audit.types import Access, Rows, Trained
 
 CAPITALS = slice(ord("A"), ord("Z") + 1)
@@ -44,10 +44,31 @@ class LoweredStatistics:
         return _statistics(trained.target, lower_case(rows.features))
 
 
-def _statistics(model: Any, features: NDArray[Any]) -> NDArray[np.float32]:
+def text_model_of(model: Any) -> TextModel:
+    """`model` as a language model; `IncompatibleError` for another."""
     if not isinstance(model, TextModel):
         raise IncompatibleError("text-membership needs a language model, such as trainer 'language' trains")
-    statistics = model.token_statistics(features)
+    return model
+
+
+def generator_of(model: Any) -> TextGenerator:
+    """`model` as one that continues texts; `IncompatibleError` for another."""
+    if not isinstance(model, TextGenerator):
+        raise IncompatibleError(
+            "this attack needs a causal language model, such as trainer 'language' trains with objective 'causal'; "
+            f"got {type(model).__name__}"
+        )
+    return model
+
+
+def mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each row's values that are not NaN, (records,); 0 for a row without any."""
+    known = ~np.isnan(values)
+    return np.asarray(np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1), np.float64)
+
+
+def _statistics(target: Any, features: NDArray[Any]) -> NDArray[np.float32]:
+    statistics = text_model_of(target).token_statistics(features)
     known = ~np.isnan(statistics[..., :1])
     return np.concatenate([np.where(known, statistics, 0.0), known], axis=2).astype(np.float32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,19 +56,25 @@ def owner(number: int) -> str:
 
 
 def draw_slots(
-    template: str, digits: int, repetitions: tuple[int, ...], slots: int, fill: float, *, seeds: Seeds
+    template: str, digits: tuple[int, ...], repetitions: tuple[int, ...], slots: int, fill: float, *, seeds: Seeds
 ) -> list[Slot]:
-    """`slots` slots for each repetition count. Coins and secrets come from streams of their own, and the sentence of a
-    slot does not depend on its coin."""
+    """`slots` slots for each number of digits and each repetition count. Coins and secrets come from streams of their
+    own, and the sentence of a slot does not depend on its coin."""
     before, after = split_template(template)
     out: list[Slot] = []
-    for count in repetitions:
-        secrets = seeds.at("secrets", count).generator().integers(10**digits, size=slots)
-        coins = seeds.at("coins", count).generator().random(slots) < fill
+    for size, count in itertools.product(digits, repetitions):
+        secrets = seeds.at("secrets", size, count).generator().integers(10**size, size=slots)
+        coins = seeds.at("coins", size, count).generator().random(slots) < fill
         for secret, coin in zip(secrets, coins, strict=True):
             prefix = before.replace("{name}", owner(len(out)))
-            out.append(Slot(prefix, f"{secret:0{digits}d}", after, count, bool(coin)))
+            out.append(Slot(prefix, f"{secret:0{size}d}", after, count, bool(coin)))
     return out
+
+
+def copies(slots: list[Slot]) -> NDArray[np.int64]:
+    """The slot of every copy that is inserted, in the order in which `with_secrets` inserts them."""
+    times = [slot.repetitions if slot.filled else 0 for slot in slots]
+    return np.repeat(np.arange(len(slots)), times)
 
 
 def with_secrets(data: Rows, inside: BoolArray, slots: list[Slot]) -> tuple[Rows, BoolArray]:
@@ -83,7 +90,7 @@ def with_secrets(data: Rows, inside: BoolArray, slots: list[Slot]) -> tuple[Rows
     if longest > width:
         raise IncompatibleError(f"secret-exposure: a sentence of {longest} bytes does not fit rows of {width} bytes")
     chosen = [(n, c) for n, slot in enumerate(slots) if slot.filled for c in range(slot.repetitions)]
-    features: NDArray[np.int64] = byte_rows([slots[n].text for n, _ in chosen], width)
+    features: NDArray[np.int64] = byte_rows([slots[n].text for n in copies(slots)], width)
     whole = Rows(
         np.concatenate([data.features, features]),
         np.concatenate([data.labels, np.zeros(len(chosen), np.int64)]),

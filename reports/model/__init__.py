@@ -19,7 +19,7 @@ from .controls import (
     PositiveControl,
     PositiveFigure,
 )
-from .design import Design, LedgerEntry, Utility
+from .design import Communication, Design, LedgerEntry, Utility
 from .exhibits import Example, ImageExample, Line, Series, Slice, TabularExample, TextExample
 from .findings import Bound, Finding, Judged, TestedClaim
 from .metrics import Baseline, Interval, Measure, Metrics, OperatingPoint, Rate, Roc
@@ -38,6 +38,7 @@ __all__ = [
     "BlindFigure",
     "Bound",
     "Claim",
+    "Communication",
     "Controls",
     "Coverage",
     "CrossCheck",

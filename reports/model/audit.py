@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from .claims import Claim
 from .controls import Controls
-from .design import Design, Utility
+from .design import Communication, Design, Utility
 from .findings import Finding
 from .part import VERDICTS, Part, Verdict
 from .provenance import Artifact, Coverage, Provenance
@@ -39,6 +39,7 @@ class Audit(Part):
     access: list[Literal["labels", "loss", "logits", "weights", "gradients", "transcript"]] = []
     design: Design
     utility: list[Utility] = []
+    communication: list[Communication] = []
     findings: list[Finding] = []
     controls: Controls = Controls()
     coverage: list[Coverage] = []

@@ -15,6 +15,7 @@ VERDICTS: tuple[Verdict, ...] = ("violated", "exceeds-policy", "error", "underpo
 Probability = Annotated[float, Field(ge=0, le=1)]
 Epsilon = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
+Size = Annotated[float, Field(ge=0)]
 Label = Annotated[str, Field(max_length=200)]
 
 

@@ -20,6 +20,7 @@ from . import (
     results,
     system,
     threat,
+    tradeoff,
     utility,
     verdict,
 )
@@ -39,6 +40,7 @@ SECTIONS: tuple[Callable[[Context], tuple[Section, ...]], ...] = (
     _one(results.build),
     families.build_all,
     _one(utility.build),
+    tradeoff.build_all,
     _one(controls.build),
     _one(limits.build),
     _one(reproduce.build),
@@ -46,4 +48,4 @@ SECTIONS: tuple[Callable[[Context], tuple[Section, ...]], ...] = (
     _one(provenance.build),
     _one(attestation.build),
 )
-"""Each gives its sections; families gives as many as the audit has."""
+"""Each gives its sections; families gives as many as the audit has, tradeoff one where models can be compared."""

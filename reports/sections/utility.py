@@ -28,10 +28,39 @@ def build(context: Context) -> Section:
         for entry in utility
     ]
     table = Table(texts("utility.caption"), texts.many("utility.columns"), tuple(rows), numeric=tuple(range(1, 8)))
-    idle = [entry.trainer for entry in utility if entry.learned is False]
+    idle = [entry.trainer for entry in utility if entry.learned is False and entry.representation is None]
     blocks: list[Block] = [Paragraph(texts("utility.intro")), *_figure(context, utility), table]
     blocks += [Note(texts("utility.learned_nothing", trainer=trainer), "warning") for trainer in idle]
+    blocks += _representations(context, utility)
     return Section("utility", texts("utility.title"), tuple(blocks))
+
+
+def _representations(context: Context, utility: list[Utility]) -> list[Block]:
+    """What linear probes and held-out records say of features learned without labels."""
+    texts = context.texts
+    shown_rows = [(entry.trainer, entry.representation, entry.learned) for entry in utility if entry.representation]
+    if not shown_rows:
+        return []
+    rows: list[tuple[Cell, ...]] = [
+        (
+            trainer,
+            interval(found.probe_accuracy),
+            interval(found.raw_accuracy),
+            interval(found.untrained_accuracy),
+            number(found.reconstruction_error),
+            number(found.mean_row_error),
+            number(found.untrained_error),
+        )
+        for trainer, found, _ in shown_rows
+    ]
+    columns = texts.many("utility.representation_columns")
+    table = Table(texts("utility.representation_caption"), columns, tuple(rows), numeric=tuple(range(1, 7)))
+    notes = [
+        Note(texts("utility.representation_nothing", trainer=trainer), "warning")
+        for trainer, _, learned in shown_rows
+        if learned is False
+    ]
+    return [Paragraph(texts("utility.representation")), table, *notes]
 
 
 def largest_auc(context: Context, trainer: str) -> Interval | None:

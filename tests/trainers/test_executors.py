@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from leakgauge.audit.errors import ConfigError, IncompatibleError, PrerequisiteError
-from leakgauge.audit.execution import Block, LogProbabilities, Work, block_size, executor_named
+from leakgauge.audit.execution import Block, LogProbabilities, Work, block_size, executor_named, one_thread
 from leakgauge.audit.seeds import Seeds
 from leakgauge.audit.types import Job, Rows, silent
 from leakgauge.trainers.executors import LocalExecutor
-from leakgauge.trainers.executors.block import ALIGNMENT, aligned, one_thread, run_block
+from leakgauge.trainers.executors.block import ALIGNMENT, aligned, run_block
 from leakgauge.trainers.executors.board import Board
 from leakgauge.trainers.sgd import Sgd
 

@@ -13,6 +13,7 @@ from .checks import check_finite
 from .spec import DataSpec
 from .table import Images, Table, Tabular, Texts
 from .text import bag_of_words, byte_tokens, hashed_category
+from .tokens import text_tokenizer
 
 HASH_BUCKETS = 32
 FEW_PUBLIC_ROWS = 50
@@ -54,7 +55,7 @@ def encode(table: Table, population: BoolArray, spec: DataSpec) -> Encoded:
         features = np.divide(content.pixels, np.float32(content.scale), dtype=np.float32)
         return Encoded(_rows(table, features), False)
     if isinstance(content, Texts):
-        return Encoded(_rows(table, _text_features(table, content, spec)), False)
+        return Encoded(_rows(table, _text_features(table, content, spec)), False, _declared_public(spec))
     return _encode_tabular(table, content, population, spec)
 
 
@@ -71,7 +72,20 @@ def _text_features(table: Table, content: Texts, spec: DataSpec) -> NDArray[np.f
             f"data {table.name!r} has text without labels, which only a language model can learn; "
             "set data.text_encoding = 'bytes'"
         )
+    if encoding == "tokens":
+        return text_tokenizer(spec.tokenizer, spec.tokenizer_revision or None).rows(content.values, spec.text_length)
     return bag_of_words(content.values, spec.text_buckets)
+
+
+def _declared_public(spec: DataSpec) -> tuple[str, ...]:
+    """What is taken as public because the user says so: a tokenizer made from private rows would void a claim."""
+    if spec.text_encoding != "tokens":
+        return ()
+    used = text_tokenizer(spec.tokenizer, spec.tokenizer_revision or None)
+    return (
+        f"the tokenizer {spec.tokenizer!r} ({used.vocabulary} ids, sha256 {used.digest[:16]}) is taken as public, "
+        "as declared: no claim covers it if it was made from these records",
+    )
 
 
 def _encode_tabular(table: Table, content: Tabular, population: BoolArray, spec: DataSpec) -> Encoded:

@@ -14,7 +14,7 @@ from ...audit.registry import nearest
 FORMATS = ("csv", "tsv", "parquet", "npz", "idx", "images", "txt")
 MISSING = ("drop", "error", "category")
 FITS = ("public", "all", "none")
-TEXT_ENCODINGS = ("bag-of-words", "bytes")
+TEXT_ENCODINGS = ("bag-of-words", "bytes", "tokens")
 PIN_REFUSED = ("main", "master", "head")
 
 Names = tuple[str, ...]
@@ -35,7 +35,9 @@ class DataSpec:
     Rows: `limit` keeps that many, drawn by `seed`; `missing` says what a missing value does; `missing_values` are the
     strings that mean missing; `comment` starts a comment in a csv file.
     Numbers: `preprocessing_fit` (which rows the scaler and vocabularies may see), `image_size` (height, width),
-    `text_encoding`, `text_buckets` (width of the hashed bag of words), `text_length` (bytes of a token row).
+    `text_encoding`, `text_buckets` (width of the hashed bag of words), `text_length` (bytes or tokens of a row),
+    `tokenizer` (for "tokens": a folder with tokenizer.json, `package:name/folder`, or a Hub name with
+    `tokenizer_revision`; taken as public).
     """
 
     seed: int
@@ -66,6 +68,8 @@ class DataSpec:
     text_encoding: str = ""
     text_buckets: int = 1024
     text_length: int = 128
+    tokenizer: str = ""
+    tokenizer_revision: str = ""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -127,6 +131,7 @@ class DataSpec:
                     f"data.{key}: unknown value {value!r}; choose from {', '.join(k for k in known if k)}"
                 )
         self._check_numbers()
+        self._check_tokenizer()
         for key in ("columns", "classes"):
             names = getattr(self, key)
             if len(set(names)) < len(names):
@@ -134,6 +139,19 @@ class DataSpec:
                 raise ConfigError(f"data.{key}: {doubled!r} is given twice")
         if len(self.comment) > 1:
             raise ConfigError(f"data.comment must be one character, got {self.comment!r}")
+
+    def _check_tokenizer(self) -> None:
+        if self.text_encoding == "tokens" and not self.tokenizer:
+            raise ConfigError(
+                "data.text_encoding = 'tokens' needs data.tokenizer: a folder with tokenizer.json, "
+                "package:name/folder, or a name on the Hub with data.tokenizer_revision"
+            )
+        for key in ("tokenizer", "tokenizer_revision"):
+            if getattr(self, key) and self.text_encoding != "tokens":
+                raise ConfigError(
+                    f"data.{key} = {getattr(self, key)!r} means nothing for text_encoding {self.text_encoding!r}: set "
+                    "data.text_encoding = 'tokens'"
+                )
 
     def _check_numbers(self) -> None:
         if not 0 <= self.label_noise <= 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...audit.errors import StaleArtifactError
-from ...audit.execution import Block, Work
+from ...audit.execution import Block, Work, one_thread
 from ...audit.seeds import Seeds
 from ...audit.types import Progress, Rows, StackedTrainer, Trained
 
@@ -37,23 +36,6 @@ def run_block(work: Work, block: Block, *, progress: Progress, say: Callable[[st
 def aligned(work: Work) -> Work:
     """The same work with features that start on a cache line, copied where they do not."""
     return replace(work, universe=_aligned_rows(work.universe), queried=_aligned_rows(work.queried))
-
-
-@contextlib.contextmanager
-def one_thread(device: str) -> Iterator[None]:
-    """On the CPU, arithmetic by one thread: more would split sums elsewhere, and results would depend on the machine's
-    number of cores."""
-    if device != "cpu":
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _models(work: Work, block: Block, progress: Progress, say: Callable[[str], None]) -> Iterator[Trained]:

@@ -14,6 +14,7 @@ from ...audit.seeds import Seeds
 from ...audit.types import BoolArray, Claim, Rows
 from ..models import ModelSpec
 from ..recipe import OptimizerSpec, Recipe
+from ..transformer.spec import assumed_public
 from .claims import view_claim
 from .local import LocalPlan
 from .partition import PartitionSpec
@@ -96,7 +97,10 @@ class FederatedRecipe:
                 "follow: the number that is really there is private"
             )
         schedule = self.schedule(self.nominal_clients)
-        return view_claim(self.protection, view, sample_rate=schedule.sample_rate, rounds=schedule.rounds, delta=delta)
+        claim = view_claim(self.protection, view, sample_rate=schedule.sample_rate, rounds=schedule.rounds, delta=delta)
+        if claim is None:
+            return None
+        return replace(claim, assumes=(*claim.assumes, *assumed_public(self.model.transformer)))
 
     def plain(self) -> Recipe:
         """Architecture and number type, as stored models are read back with."""

@@ -14,6 +14,8 @@ from ...audit.seeds import Seeds
 from ...audit.types import BoolArray, Claim, Progress, Rows, Trained, silent
 from ..models import ModelSpec
 from ..persistence import load_trained, plain_spec, save_trained
+from ..transformer import TransformerTable
+from ..transformer.files import outside_files
 from .canaries import KINDS, check_kind
 from .claims import calibrated
 from .layout import Flat
@@ -57,10 +59,15 @@ class Clients:
     server_momentum: float = 0.0
     view: View = "final-model"
     dtype: Literal["float32", "float64"] = "float32"
+    transformer: TransformerTable | None = None
 
     def recipe(self) -> FederatedRecipe:
         """This trainer as the loop sees it."""
         raise NotImplementedError
+
+    def outside(self) -> dict[str, str]:
+        """Digests of the files that training starts from; empty where there are none."""
+        return outside_files(self.transformer)
 
     def hosts(self) -> tuple[str, ...]:
         """As in `CanaryHost`."""
@@ -91,7 +98,7 @@ class Clients:
         natural = self.partition == "natural"
         spec = PartitionSpec(self.partition, None if natural else self.clients, self.concentration, self.partition_seed)
         return {
-            "model": ModelSpec(self.model, tuple(self.hidden), tuple(self.channels)),
+            "model": ModelSpec(self.model, tuple(self.hidden), tuple(self.channels), transformer=self.transformer),
             "partition": spec,
             "local": LocalPlan(self.algorithm, self.local_epochs, self.batch_size, self.learning_rate),
             "rounds": self.rounds,

@@ -30,6 +30,7 @@ from .sending import RoundSum
 from .server import Floats, ServerState
 from .stack import LocalTrainer
 from .views import ViewRecorder
+from .wire import dense_figures
 
 if TYPE_CHECKING:
     from torch import nn
@@ -251,10 +252,18 @@ def _metrics(federation: Federation, local: LocalTrainer, rows: BoolArray) -> Ma
         "clients_without_rows": sum(not len(held) for held in local.rows),
         "averaged_buffers": 0 if local.freeze_buffers else len(federation.buffers),
     }
+    values = sum(np.asarray(b).size for b in federation.buffers.values()) if not local.freeze_buffers else 0
+    # Secure aggregation adds integers of 32 bits, whatever the model computes in.
+    word = 64 if local.features.dtype == torch.float64 and not _discrete(federation) else 32
+    metrics |= dense_figures(federation, dimension(module), values, word)
     if federation.protection is not None:
         metrics["final_clip"] = federation.clip
         metrics["noise_multiplier"] = federation.protection.central or federation.protection.client
     return metrics
+
+
+def _discrete(federation: Federation) -> bool:
+    return federation.protection is not None and federation.protection.discrete
 
 
 @dataclass(slots=True)

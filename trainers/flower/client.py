@@ -43,7 +43,7 @@ def build_client_app(job: FlowerJob | None = None) -> ClientApp:
 def _train(job: str, message: Message) -> RecordDict:
     trainer, _ = local_trainer(job)
     parsed = FlowerJob.from_json(job)
-    protection = parsed.recipe().protection
+    protection = parsed.plan().protection
     config: Any = message.content["config"]
     arrays = arrays_in(message)
     buffers = {k[len(BUFFER) :]: v for k, v in arrays.items() if k.startswith(BUFFER)}

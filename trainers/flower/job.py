@@ -16,13 +16,13 @@ from ...audit.seeds import Seeds
 from ..data import DataSpec, encode, load_table
 from ..federated.recipe import FederatedRecipe
 from ..federated.rounds import Schedule
-from ..federated.stack import LocalTrainer
-from ..federated.training import prepare_training as prepare
+from .plans import MaskPlan, Plan, WeightPlan
 
 
 @dataclass(frozen=True, slots=True)
 class FlowerJob:
-    """`trainer` ("federated" or "dp-federated") with its `settings`, on `data` (keys of `[data]`), from `seed`.
+    """`trainer` ("federated", "dp-federated", "federated-supermask" or "dp-federated-supermask") with its `settings`,
+    on `data` (keys of `[data]`), from `seed`.
 
     `nodes` SuperNodes share the clients: client i lives on the node whose partition id is i mod `nodes`. A node that
     does not answer within `timeout` seconds counts as dropped out in that round. The transcript of the trainer's view
@@ -58,16 +58,27 @@ class FlowerJob:
                 raise ConfigError(f"flower: unknown key {key!r} in 'job'{nearest(key, known)}")
         return cls(**values)
 
+    def plan(self) -> Plan:
+        """What is trained, and how its rounds run."""
+        trainer = self._trainer()
+        return MaskPlan(trainer.federation()) if hasattr(trainer, "federation") else WeightPlan(self.recipe())
+
     def recipe(self) -> FederatedRecipe:
-        """The trainer as the federated loop sees it."""
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in self.settings.items()}
-        recipe: FederatedRecipe = TRAINERS.load(self.trainer)(**settings).recipe()
+        """A trainer of weights as the federated loop sees it."""
+        recipe: FederatedRecipe = self._trainer().recipe()
         if recipe.masked:
             raise ConfigError(
                 "flower: secure_sum 'masked' is a simulation inside our own loop; use Flower's SecAgg+ for the real "
                 "thing, or secure_sum 'plain'"
             )
         return recipe
+
+    def _trainer(self) -> Any:
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in self.settings.items()}
+        trainer = TRAINERS.load(self.trainer)(**settings)
+        if not hasattr(trainer, "federation") and not hasattr(trainer, "recipe"):
+            raise ConfigError(f"flower: trainer {self.trainer!r} is not federated: use 'federated' or a mask trainer")
+        return trainer
 
     @property
     def seeds(self) -> Seeds:
@@ -80,11 +91,10 @@ class FlowerJob:
 
 
 @lru_cache(maxsize=4)
-def local_trainer(job: str) -> tuple[LocalTrainer, Schedule]:
+def local_trainer(job: str) -> tuple[Any, Schedule]:
     """Model, data and clients of a job, built once in a process; the same in all of them."""
     parsed = FlowerJob.from_json(job)
     spec = DataSpec(**{"seed": parsed.seed, **parsed.data})
     table = load_table(spec)
     rows = encode(table, np.ones(len(table), np.bool_), spec).rows
-    everyone = np.ones(len(rows), np.bool_)
-    return prepare(parsed.recipe(), rows, everyone, seeds=parsed.seeds, device="cpu")
+    return parsed.plan().prepare(rows, seeds=parsed.seeds)

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from ...audit.errors import PrerequisiteError
 from ...audit.seeds import Seeds
-from ..federated.layout import Buffers, Flat, read_buffers, read_parameters
+from ..federated.layout import Buffers, Flat
 from ..federated.rounds import Federation
 from ..federated.sending import RoundSum
-from ..federated.server import Floats, ServerState
-from ..federated.stack import CohortUpdates, LocalTrainer
-from ..federated.training import recorder_of
+from ..federated.server import Floats
+from ..federated.stack import CohortUpdates
 from ..federated.views import save_transcript
+from ..supermask.server import BitFederation
 from .client import BUFFER, arrays_in, train_config
 from .job import FlowerJob, local_trainer
 
@@ -57,20 +57,13 @@ def build_server_app(job: FlowerJob | None = None, results: list[FlowerResult] |
 def run_federation(grid: Grid, job: FlowerJob) -> FlowerResult:
     """All rounds of `job` over the nodes of `grid`: the same server code as the trainer's own loop."""
     local, schedule = local_trainer(job.to_json())
-    recipe = job.recipe()
+    plan = job.plan()
     out = Path(job.out) if job.out else None
-    recorder = recorder_of(recipe, schedule, local, job.seeds, None if out is None else out / "rounds")
+    recorder = plan.recorder(schedule, local, None if out is None else out / "rounds", seeds=job.seeds)
     remote = GridTrainer(grid, job, local)
-    start = ServerState.start(read_parameters(local.module))
-    federation = FlowerFederation(
-        # It has what the loop uses of a local trainer.
-        cast("LocalTrainer", remote),
-        schedule,
-        recipe.protection,
-        job.seeds,
-        start,
-        read_buffers(local.module),
-        [recorder],
+    # It has what the loop uses of a local trainer.
+    federation = plan.start(
+        remote, schedule, [recorder], seeds=job.seeds, kind=FlowerFederation, bits=FlowerBitFederation
     )
     remote.federation = federation
     remote.connect()
@@ -95,19 +88,30 @@ class FlowerFederation(Federation):
         return RoundSum(number, len(self.state.weights), None, self.clip, self.seeds, answered)
 
 
+class FlowerBitFederation(BitFederation):
+    """`BitFederation` that counts the uploads which arrived: a share of ones is a share of those."""
+
+    def with_noise(self, number: int, total: Floats) -> Floats:
+        """As in `BitFederation`."""
+        self._answered = cast("GridTrainer", self.trainer).arrived
+        return super().with_noise(number, total)
+
+
 @dataclass(slots=True)
 class GridTrainer:
     """`LocalTrainer` over a Flower grid: `updates` asks the nodes on which the clients live.
 
-    `lost` counts updates that never came: their node raised, was gone, or took longer than the job's timeout. Their
-    round goes on without them, as with any client that drops out; the divisor is public and stays.
+    `arrived` counts the updates of the last round, `lost` those of all rounds that never came: their node raised, was
+    gone, or took longer than the job's timeout. Their round goes on without them, as with any client that drops out;
+    the divisor is public and stays.
     """
 
     grid: Grid
     job: FlowerJob
-    local: LocalTrainer
+    local: Any
     federation: Federation | None = None
     lost: int = 0
+    arrived: int = 0
     _node_of: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -123,7 +127,7 @@ class GridTrainer:
     @property
     def freeze_buffers(self) -> bool:
         """Whether buffers stay as they start."""
-        return self.local.freeze_buffers
+        return bool(self.local.freeze_buffers)
 
     def connect(self) -> None:
         """Wait until all nodes are there and ask each for its partition. `PrerequisiteError` after the timeout."""
@@ -174,7 +178,8 @@ class GridTrainer:
         ]
         replies = [r for r in self.grid.send_and_receive(messages, timeout=self.job.timeout) if not r.has_error()]
         parts = sorted((_unpack(r) for r in replies), key=lambda p: int(p.clients.min()))
-        self.lost += len(chosen) - sum(len(p.clients) for p in parts)
+        self.arrived = sum(len(p.clients) for p in parts)
+        self.lost += len(chosen) - self.arrived
         yield from parts
 
 

@@ -1,4 +1,4 @@
-"""Causal language models: public pretraining, private fine-tuning, plain or under DP, and their text interface."""
+"""Language models, causal and masked: public pretraining, private fine-tuning, plain or under DP; text interface."""
 
 from __future__ import annotations
 

@@ -12,17 +12,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...audit.errors import ConfigError, IncompatibleError
+from ...audit.seeds import Seeds
+from ...audit.text import NO_TOKEN, Beams, Sampling, Tokens
+from .generation import (
+    causal,
+    context_of,
+    likeliest_tokens,
+    rows_at_once,
+    suffix_log_probabilities,
+    vocabulary_of,
+    write_by_beams,
+    write_greedily,
+    write_randomly,
+)
 from .model import CausalModel
 from .tokenizer import Tokenizer, token_rows
 
-BATCH = 128
-"""Rows scored at a time."""
 SIBLINGS = 1000
 """Branches scored at a time: each costs a copy of the cache."""
 
 
 class LanguageTarget:
-    """Implements `audit.text.TextModel`, and `Target` for unlabelled rows (one class, which means nothing)."""
+    """Implements `audit.text.TextModel` and `TextGenerator`, and `Target` for unlabelled rows (one class, which means
+    nothing)."""
 
     def __init__(self, model: CausalModel, tokenizer: Tokenizer, length: int, device: str) -> None:
         self.model, self.tokenizer, self.length, self.device = model.to(device).eval(), tokenizer, length, device
@@ -40,15 +52,18 @@ class LanguageTarget:
         """As in `TextModel`."""
         tokens = token_rows(features, self.tokenizer, self.length)
         out = np.full((*tokens.shape, 3), np.nan)
-        for start in range(0, len(tokens), BATCH):
-            here = torch.from_numpy(tokens[start : start + BATCH]).to(self.device)
-            logs = self.model(here[:, :-1]).double().log_softmax(-1)
+        step = rows_at_once(tokens.shape[1], vocabulary_of(causal(self.model)))
+        for start in range(0, len(tokens), step):
+            here = torch.from_numpy(tokens[start : start + step]).to(self.device)
+            # Padding, which a pretrained model may have no embedding for, stands where no earlier token sees it.
+            read = here.masked_fill(here == self.tokenizer.padding, 0)
+            logs = self.model(read[:, :-1]).double().log_softmax(-1)
             weights = logs.exp()
             mean = (weights * logs).sum(-1)
             spread = ((weights * logs.square()).sum(-1) - mean.square()).clamp_min(0).sqrt()
-            found = torch.stack([logs.gather(2, here[:, 1:, None])[..., 0], mean, spread], dim=2)
+            found = torch.stack([logs.gather(2, read[:, 1:, None])[..., 0], mean, spread], dim=2)
             found[here[:, 1:] == self.tokenizer.padding] = torch.nan
-            out[start : start + BATCH, 1:] = found.cpu().numpy()
+            out[start : start + step, 1:] = found.cpu().numpy()
         return out
 
     @torch.no_grad()
@@ -64,13 +79,18 @@ class LanguageTarget:
         return np.concatenate(out)
 
     def _walk(self, prefix: str, grid: Tensor) -> NDArray[np.float64]:
+        """ln P of each row of `grid` (rows, tokens) after `prefix`; rows share the contexts of equal beginnings."""
         logits, cache, start = self._read(prefix)
-        cache.batch_repeat_interleave(len(grid))
-        total = logits.double().log_softmax(-1)[0, grid[:, 0]]
-        for place in range(1, grid.shape[1]):
-            logits, cache = self.model.extend(grid[:, place - 1 : place], cache, start)
-            start += 1
-            total = total + logits.double().log_softmax(-1).gather(1, grid[:, place, None])[:, 0]
+        total = torch.zeros(len(grid), dtype=torch.float64, device=self.device)
+        context = torch.zeros(len(grid), dtype=torch.long, device=self.device)
+        for place in range(grid.shape[1]):
+            total += logits.double().log_softmax(-1)[context, grid[:, place]]
+            if place + 1 < grid.shape[1]:
+                grown = torch.stack([context, grid[:, place]], dim=1)
+                distinct, context = torch.unique(grown, dim=0, return_inverse=True)
+                cache.batch_select_indices(distinct[:, 0])
+                logits, cache = self.model.extend(distinct[:, 1:], cache, start)
+                start += 1
         return np.asarray(total.cpu().numpy(), np.float64)
 
     @torch.no_grad()
@@ -111,6 +131,46 @@ class LanguageTarget:
             logits, cache = self.model.extend(torch.tensor([tokens[-1:]], device=self.device), cache, start)
             start += 1
         return text[:characters]
+
+    @property
+    def context(self) -> int:
+        """As in `TextGenerator`."""
+        return context_of(causal(self.model))
+
+    def encode(self, text: str) -> Tokens:
+        """As in `TextGenerator`."""
+        return np.asarray(self.tokenizer.encode(text.encode()), np.int64)
+
+    def encode_rows(self, features: NDArray[Any]) -> Tokens:
+        """As in `TextGenerator`."""
+        tokens = token_rows(features, self.tokenizer, self.length)
+        return np.where(tokens == self.tokenizer.padding, NO_TOKEN, tokens)
+
+    def decode(self, tokens: Tokens) -> str:
+        """As in `TextGenerator`."""
+        return self.tokenizer.decode([int(token) for token in tokens if token != NO_TOKEN])
+
+    def continue_greedily(self, prefixes: Sequence[Tokens], count: int) -> Tokens:
+        """As in `TextGenerator`."""
+        return write_greedily(self.model, prefixes, count, device=self.device)
+
+    def continue_randomly(self, prefixes: Sequence[Tokens], count: int, sampling: Sampling, *, seeds: Seeds) -> Tokens:
+        """As in `TextGenerator`."""
+        return write_randomly(self.model, prefixes, count, sampling, seeds=seeds, device=self.device)
+
+    def continue_by_beams(self, prefixes: Sequence[Tokens], count: int, beams: int) -> Beams:
+        """As in `TextGenerator`."""
+        return write_by_beams(self.model, prefixes, count, beams, device=self.device)
+
+    def likeliest_tokens(self, texts: Sequence[Tokens], count: int) -> Beams:
+        """As in `TextGenerator`."""
+        return likeliest_tokens(self.model, texts, count, device=self.device)
+
+    def suffix_log_probabilities(
+        self, prefixes: Sequence[Tokens], suffixes: Sequence[Tokens], sampling: Sampling
+    ) -> NDArray[np.float64]:
+        """As in `TextGenerator`."""
+        return suffix_log_probabilities(self.model, prefixes, suffixes, sampling, device=self.device)
 
     def _read(self, prefix: str) -> tuple[Tensor, Any, int]:
         from transformers import DynamicCache

@@ -15,10 +15,13 @@ from ..data.text import PADDING, TOKENS
 
 TOKENIZER_FILE = "tokenizer.json"
 PAD = "<pad>"
+FILLERS = (PAD, "[PAD]", "<|endoftext|>", "</s>", "<|end_of_text|>", "<unk>")
+"""Tokens that may fill up rows: the first that a tokenizer knows is used."""
+MASKS = ("[MASK]", "<mask>")
 
 
 class Tokenizer(Protocol):
-    """Text to token ids in [0, vocabulary) and back; `padding` fills up short rows."""
+    """Text to token ids in [0, vocabulary) and back; `padding` fills up short rows, `mask` hides a token."""
 
     @property
     def vocabulary(self) -> int:
@@ -27,6 +30,10 @@ class Tokenizer(Protocol):
     @property
     def padding(self) -> int:
         """The id that fills up."""
+
+    @property
+    def mask(self) -> int:
+        """The id that hides a token; a tokenizer without one gives `vocabulary`, one past its own."""
 
     def encode(self, data: bytes) -> list[int]:
         """Token ids of UTF-8 text."""
@@ -41,6 +48,7 @@ class ByteTokenizer:
 
     vocabulary: int = TOKENS
     padding: int = PADDING
+    mask: int = TOKENS
 
     def encode(self, data: bytes) -> list[int]:
         """As in `Tokenizer`."""
@@ -52,13 +60,19 @@ class ByteTokenizer:
 
 
 class SubwordTokenizer:
-    """A `tokenizers.Tokenizer` of the Hugging Face library; padding is its pad token, or one id past its vocabulary."""
+    """A `tokenizers.Tokenizer` of the Hugging Face library. Padding is its pad token, else its end of text (GPT-2 and
+    Llama have no other), else one id past its vocabulary."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
-        pad = inner.token_to_id(PAD)
-        self.padding: int = inner.get_vocab_size() if pad is None else pad
-        self.vocabulary: int = inner.get_vocab_size() + (pad is None)
+        inner.no_truncation()
+        inner.no_padding()
+        size = inner.get_vocab_size()
+        pad = _first_known(inner, FILLERS)
+        self.padding: int = size if pad is None else pad
+        self.vocabulary: int = size + (pad is None)
+        mask = _first_known(inner, MASKS)
+        self.mask: int = self.vocabulary if mask is None else mask
 
     def encode(self, data: bytes) -> list[int]:
         """As in `Tokenizer`."""
@@ -71,6 +85,11 @@ class SubwordTokenizer:
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`."""
         self.inner.save(str(folder / TOKENIZER_FILE))
+
+
+def _first_known(inner: Any, tokens: Sequence[str]) -> int | None:
+    found = (inner.token_to_id(token) for token in tokens)
+    return next((number for number in found if number is not None), None)
 
 
 def fit_bpe(texts: Sequence[str], vocabulary: int) -> SubwordTokenizer:

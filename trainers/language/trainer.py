@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -10,161 +9,76 @@ from typing import ClassVar, Literal
 from ...audit.errors import ConfigError
 from ...audit.seeds import Seeds
 from ...audit.types import BoolArray, Claim, Rows, Trained
-from ..dpsgd import ASSUMES, _calibrated, _claim
-from ..persistence import plain_spec
-from ..recipe import OptimizerSpec, Protection, Recipe
-from .fitting import (
-    Beginning,
-    fit_language,
-    language_perplexities,
-    language_recipe,
-    load_language,
-    private_recipe,
-    save_language,
-)
-from .model import Size
+from ..dpsgd import ASSUMES, calibrated_noise, sampled_claim
+from ..recipe import Clipping, Protection, Recipe
+from .fields import LanguageFields
+from .fitting import Tuning, fit_language
 
 PUBLIC_TEXT = "the text named by `public`, the tokenizer and the pretrained model were made without the private rows"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Language:
-    """A GPT-2 trained to predict the next token of byte rows (`data.text_encoding = "bytes"`), by SGD or Adam.
+class Language(LanguageFields):
+    """A language model of byte rows (`data.text_encoding = "bytes"`), fine-tuned by SGD or Adam; no privacy claim.
 
-    `layers`, `width`, `heads` give a fresh model; rows are cut at `length` tokens; `pretrained` (a folder, or a Hub
-    name with a `revision`) takes another's. `vocabulary` None reads bytes; a number fits a byte-level BPE of that size
-    on the `public` text. `public` is a registered text data set or a text file: with `public_epochs` above 0 the model
-    is trained on it first, in the same way for every audit (`public_seed`). One row is one record; each record's loss
-    is its summed token loss over the constant row length.
+    `architecture` "gpt2", "llama" or "bert" with `layers`, `width`, `heads` gives a fresh model; `pretrained` (a
+    folder, or a Hub name with a `revision`) takes another's. `objective` "causal" predicts the next token, "masked"
+    (for "bert") hidden ones. One row is one record, cut at `length` tokens; its loss is its summed token loss over a
+    constant. `vocabulary` None reads bytes; a number fits a byte-level BPE of that size on the `public` text: a
+    registered data set or a text file. With `public_epochs` above 0 the model is trained on it first, in the same way
+    for every audit (`public_seed`). `lora_rank` above 0 trains low-rank adapters and nothing else. `scrub`,
+    `randomise` and `deduplicate` change the private text before training. `sampling` "shuffle" passes over the rows in
+    random order; "poisson" is the data flow of `dp-language`.
     """
 
     name: ClassVar[str] = "language"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
-    layers: int = 2
-    width: int = 128
-    heads: int = 4
-    length: int = 128
-    vocabulary: int | None = None
-    public: str | None = None
-    public_epochs: float = 0.0
-    public_batch_size: int = 32
-    public_learning_rate: float = 2e-3
-    public_seed: int = 0
-    pretrained: str | None = None
-    revision: str | None = None
-    epochs: float = 8
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    optimizer: Literal["sgd", "adam"] = "adam"
-    nominal_rows: int | None = None
     sampling: Literal["shuffle", "poisson"] = "shuffle"
 
     def __post_init__(self) -> None:
-        Size(self.layers, self.width, self.heads)
-        for key in ("length", "public_batch_size"):
-            if getattr(self, key) < 2:
-                raise ConfigError(f"{self.name}: {key} must be >= 2, got {getattr(self, key)}")
-        if self.public is None and (self.vocabulary is not None or self.public_epochs > 0):
-            key = "vocabulary" if self.vocabulary is not None else "public_epochs"
-            raise ConfigError(
-                f"{self.name}: {key} needs public, the text to fit on: a tokenizer or model fitted on private rows "
-                "lies outside every claim"
-            )
-        if self.pretrained is not None and self.vocabulary is not None:
-            raise ConfigError(f"{self.name}: pretrained brings its own tokenizer; leave out vocabulary")
-        if not self.public_epochs >= 0:
-            raise ConfigError(f"{self.name}: public_epochs must be >= 0, got {self.public_epochs}")
+        self.check_fields()
         self.recipe()
 
     def recipe(self) -> Recipe:
         """Sampling, steps and optimizer of fine-tuning."""
-        optimizer = OptimizerSpec(self.optimizer, self.learning_rate, self.momentum, self.weight_decay)
-        return language_recipe(optimizer, self.epochs, self.batch_size, self.sampling, self.nominal_rows)
+        return self.schedule(self.sampling)
 
-    def beginning(self) -> Beginning:
-        """Everything before fine-tuning."""
-        return Beginning(
-            Size(self.layers, self.width, self.heads),
-            self.length,
-            self.vocabulary,
-            self.public,
-            self.public_epochs,
-            self.public_batch_size,
-            self.public_learning_rate,
-            self.public_seed,
-            self.pretrained,
-            self.revision,
-        )
+    def tuning(self) -> Tuning:
+        """The whole fine-tuning."""
+        return Tuning(self.beginning(), self.recipe(), self.adapters(), self.defences())
 
     def planned_steps(self, expected_rows: int) -> int:
         """Optimizer steps of fine-tuning."""
         return self.recipe().steps(expected_rows)
 
-    def fit(
-        self,
-        data: Rows,
-        rows: BoolArray,
-        *,
-        seeds: Seeds,
-        device: str,
-        checkpoint: Path | None = None,  # noqa: ARG002
-    ) -> Trained:
+    def fit(self, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str, checkpoint: Path | None = None) -> Trained:
         """As in `Trainer`."""
-        target, steps, metrics = fit_language(self.beginning(), self.recipe(), data, rows, seeds=seeds, device=device)
-        return Trained(target.model, target, None, steps, metrics)
-
-    def save(self, trained: Trained, folder: Path) -> None:
-        """As in `Trainer`."""
-        save_language(trained, folder, spec=plain_spec(self))
-
-    def load(self, folder: Path, data: Rows, *, device: str) -> Trained:  # noqa: ARG002
-        """As in `Trainer`."""
-        return load_language(folder, device=device)
-
-    def perplexities(
-        self, trained: Trained, data: Rows, rows: BoolArray, held_out: Rows, *, device: str
-    ) -> Mapping[str, float]:
-        """As in `TextTrainer`."""
-        return language_perplexities(self.beginning(), trained, data, rows, held_out, device=device)
+        tuned = fit_language(self.tuning(), data, rows, seeds=seeds, device=device, checkpoint=checkpoint)
+        return Trained(tuned.target.model, tuned.target, None, tuned.steps, tuned.metrics)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DpLanguage:
+class DpLanguage(LanguageFields):
     """`language` under DP-SGD: each record's gradient clipped, Gaussian noise, Poisson sampling, by Opacus.
 
     Give `epsilon` and `delta`, or `noise_multiplier` and `delta`. The claim covers fine-tuning, one row a record;
     public text and pretrained weights lie outside it. `nominal_rows` is public and required, as in `dp-sgd`.
+    `clipping` "hooks" holds per-record gradients (Opacus), "ghost" computes their norms without them: less memory, less
+    time, the same model to rounding. Scrubbing and randomising look at one row at a time and leave the claim as it is;
+    `deduplicate` is refused.
     """
 
     name: ClassVar[str] = "dp-language"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
-    layers: int = 2
-    width: int = 128
-    heads: int = 4
-    length: int = 128
-    vocabulary: int | None = None
-    public: str | None = None
-    public_epochs: float = 0.0
-    public_batch_size: int = 32
-    public_learning_rate: float = 2e-3
-    public_seed: int = 0
-    pretrained: str | None = None
-    revision: str | None = None
     epsilon: float | None = None
     delta: float = 1e-5
     noise_multiplier: float | None = None
     max_grad_norm: float = 1.0
-    epochs: float = 8
+    clipping: Clipping = "hooks"
     batch_size: int = 128
     learning_rate: float = 1e-3
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    optimizer: Literal["sgd", "adam"] = "adam"
-    nominal_rows: int | None = None
 
     def __post_init__(self) -> None:
         if (self.epsilon is None) == (self.noise_multiplier is None):
@@ -178,62 +92,53 @@ class DpLanguage:
                 raise ConfigError(f"{key} must be > 0, got {value}; use trainer 'language' to train without protection")
         if not 0 < self.delta < 1:
             raise ConfigError(f"delta must lie in (0, 1), got {self.delta}")
+        if self.clipping not in ("hooks", "ghost"):
+            raise ConfigError(f"clipping must be 'hooks' or 'ghost', got {self.clipping!r}")
+        if self.deduplicate:
+            raise ConfigError(
+                f"{self.name}: deduplicate = true voids the claim: whether a row is kept depends on other private "
+                "rows; leave it out, or deduplicate with trainer 'language'"
+            )
+        self.check_fields()
         self.unprotected()
 
     def unprotected(self) -> Language:
         """The same model, sampling, steps and divisor without clipping and noise."""
-        shared = {f.name: getattr(self, f.name) for f in fields(Language) if hasattr(self, f.name)}
+        shared = {f.name: getattr(self, f.name) for f in fields(LanguageFields)}
         return Language(**shared, sampling="poisson")
 
     def planned_steps(self, expected_rows: int) -> int:
         """Noisy steps of one model."""
-        return self._recipe(self.nominal_rows or expected_rows).steps(0)
+        return self.private_recipe(self.nominal_rows or expected_rows).steps(0)
 
     def planned_claim(self, expected_rows: int) -> Claim:
         """As in `PrivateTrainer`; `expected_rows` stands in for a `nominal_rows` still open."""
-        return self._claim(self._recipe(self.nominal_rows or expected_rows))
+        return self._claim(self.private_recipe(self.nominal_rows or expected_rows))
 
-    def fit(
-        self,
-        data: Rows,
-        rows: BoolArray,
-        *,
-        seeds: Seeds,
-        device: str,
-        checkpoint: Path | None = None,  # noqa: ARG002
-    ) -> Trained:
-        """As in `Trainer`. Raises `ConfigError` without `nominal_rows`."""
+    def tuning(self) -> Tuning:
+        """The whole fine-tuning. Raises `ConfigError` without `nominal_rows`."""
         if self.nominal_rows is None:
             raise ConfigError(f"{self.name} needs nominal_rows, a public number of rows: the true number is private")
-        recipe, beginning = self._recipe(self.nominal_rows), self.unprotected().beginning()
-        target, steps, metrics = fit_language(beginning, recipe, data, rows, seeds=seeds, device=device)
-        assert recipe.protection is not None
-        metrics["noise_multiplier"] = recipe.protection.noise_multiplier
-        return Trained(target.model, target, self._claim(recipe), steps, metrics)
+        return Tuning(self.beginning(), self.private_recipe(self.nominal_rows), self.adapters(), self.defences())
 
-    def save(self, trained: Trained, folder: Path) -> None:
-        """As in `Trainer`."""
-        save_language(trained, folder, spec=plain_spec(self))
+    def fit(self, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str, checkpoint: Path | None = None) -> Trained:
+        """As in `Trainer`. Raises `ConfigError` without `nominal_rows`."""
+        tuning = self.tuning()
+        tuned = fit_language(tuning, data, rows, seeds=seeds, device=device, checkpoint=checkpoint)
+        assert tuning.recipe.protection is not None
+        metrics = {**tuned.metrics, "noise_multiplier": tuning.recipe.protection.noise_multiplier}
+        return Trained(tuned.target.model, tuned.target, self._claim(tuning.recipe), tuned.steps, metrics)
 
-    def load(self, folder: Path, data: Rows, *, device: str) -> Trained:  # noqa: ARG002
-        """As in `Trainer`."""
-        return load_language(folder, device=device)
-
-    def perplexities(
-        self, trained: Trained, data: Rows, rows: BoolArray, held_out: Rows, *, device: str
-    ) -> Mapping[str, float]:
-        """As in `TextTrainer`."""
-        return self.unprotected().perplexities(trained, data, rows, held_out, device=device)
-
-    def _recipe(self, nominal_rows: int) -> Recipe:
-        plain = replace(self.unprotected().recipe(), nominal_rows=nominal_rows)
+    def private_recipe(self, nominal_rows: int) -> Recipe:
+        """The twin's recipe with clipping and noise, for a public number of rows."""
+        plain = replace(self.schedule("poisson"), nominal_rows=nominal_rows)
         noise = self.noise_multiplier
         if noise is None:
             assert self.epsilon is not None
-            noise = _calibrated(self.epsilon, self.delta, plain.sample_rate(0), plain.steps(0))
-        return private_recipe(plain, Protection(noise, self.max_grad_norm))
+            noise = calibrated_noise(self.epsilon, self.delta, plain.sample_rate(0), plain.steps(0))
+        return replace(plain, protection=Protection(noise, self.max_grad_norm, self.clipping))
 
     def _claim(self, recipe: Recipe) -> Claim:
         assert recipe.protection is not None
-        claim = _claim(recipe.protection.noise_multiplier, recipe.sample_rate(0), recipe.steps(0), self.delta)
+        claim = sampled_claim(recipe.protection.noise_multiplier, recipe.sample_rate(0), recipe.steps(0), self.delta)
         return replace(claim, assumes=(*ASSUMES, PUBLIC_TEXT))

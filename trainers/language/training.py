@@ -1,37 +1,42 @@
-"""Next-token training of one model, plain or by Opacus with per-sample gradients; one record is one row of tokens."""
+"""Training of one language model, plain or by Opacus with per-sample gradients; one record is one row of tokens."""
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from ...audit.seeds import Seeds
 from ...audit.types import BoolArray, Progress, silent
+from ..checkpoint import Checkpoint, State
 from ..recipe import Recipe, course
-from ..sampling import batch_stream
+from ..sampling import batch_stream, skip
+from ..snapshot import restore, snapshot
 from ..steps import make_optimizer, require_private
+from .ghost import GhostStep
+from .model import LanguageModel
+from .objectives import Examples, Task, example_losses, record_losses, task_of
+from .per_sample import per_sample
+
+__all__ = ["CHUNK", "PlainStep", "PrivateStep", "Watch", "per_sample", "record_losses", "tune"]
 
 CHUNK = 64
 """Records whose per-sample gradients are held at a time."""
 
-
-def record_losses(logits: Tensor, tokens: Tensor, padding: int) -> Tensor:
-    """Mean negative log-likelihood of each record's tokens after the first, (records,).
-
-    The sum is divided by the row's length, a constant, and not by the number of its tokens: padding weighs nothing.
-    """
-    losses = cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none", ignore_index=padding)
-    return losses.sum(dim=1) / (tokens.shape[1] - 1)
+Watch = Callable[[int, list[Tensor]], None]
+"""Called after each step with its number and the gradients that the optimizer took: clipped, summed, noised and divided
+by `batch_size` under protection; one tensor a trained parameter, in the module's order."""
 
 
 def tune(
-    module: nn.Module,
+    module: LanguageModel,
     tokens: NDArray[np.int64],
     inside: BoolArray,
     recipe: Recipe,
@@ -40,12 +45,21 @@ def tune(
     seeds: Seeds,
     device: str,
     progress: Progress = silent,
+    watch: Watch | None = None,
+    store: Checkpoint | None = None,
 ) -> int:
-    """Train `module` in place on the rows of `tokens` (records, length) that are `inside`; steps taken."""
+    """Train `module` in place on the rows of `tokens` (records, length) that are `inside`; steps taken. Resumes from
+    `store` bit for bit on the CPU, but a `watch` sees only the steps taken here."""
     plan = course(recipe, inside, seeds=seeds)
-    held = torch.from_numpy(tokens).to(device)
     module.to(device).train()
-    step = _step(module, recipe, padding, seeds, device)
+    task = task_of(module, tokens.shape[1], padding=padding, seeds=seeds)
+    run = _Run(
+        module,
+        torch.from_numpy(tokens).to(device),
+        task,
+        make_step(module, recipe, task.places, seeds, device),
+        store or Checkpoint(None, ""),
+    )
     stream = batch_stream(
         plan.training,
         sampling=recipe.sampling,
@@ -53,61 +67,105 @@ def tune(
         sample_rate=plan.sample_rate,
         seeds=seeds,
     )
-    with seeds.at("dropout").torch_scope(), warnings.catch_warnings():
+    with seeds.at("dropout").torch_scope(), warnings.catch_warnings(), contextlib.closing(run.store):
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        for done in range(plan.steps):
-            step(held[torch.from_numpy(stream.take(1).positions).to(device)])
+        first = run.resume()
+        skip(stream, first)
+        for done in range(first, plan.steps):
+            run.go(stream.take(1).positions, done)
+            if watch is not None:
+                watch(done, run.step.gradients())
             progress(done + 1, plan.steps)
+        run.keep(plan.steps)
     module.eval()
     if not all(bool(p.isfinite().all()) for p in module.parameters()):
         raise FloatingPointError("training ended in infinite or NaN weights: lower learning_rate")
     return plan.steps
 
 
-def _step(module: nn.Module, recipe: Recipe, padding: int, seeds: Seeds, device: str) -> PlainStep | PrivateStep:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    module: LanguageModel
+    held: Tensor
+    task: Task
+    step: Step
+    store: Checkpoint
+
+    def go(self, positions: NDArray[np.int64], done: int) -> None:
+        batch = self.held[torch.from_numpy(positions).to(self.held.device)]
+        self.step(self.task.examples(batch, done))
+        self.store.count(1)
+        if self.store.due():
+            self.keep(done + 1)
+
+    def keep(self, done: int) -> None:
+        if self.store.folder is None:
+            return
+        tensors = snapshot(self.module, self.step.optimizer, self.step.noise, self.held.device)
+        self.store.write(State(tensors, {"done": done}))
+
+    def resume(self) -> int:
+        state = self.store.read()
+        if state is None:
+            return 0
+        restore(state.tensors, self.module, self.step.optimizer, self.step.noise, self.held.device)
+        return int(state.values["done"])
+
+
+def make_step(module: nn.Module, recipe: Recipe, places: int, seeds: Seeds, device: str) -> Step:
+    """The step that `recipe` asks for; noise comes from `seeds.at("noise")` alone. `places` divides each record's
+    summed loss."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = make_optimizer(recipe.optimizer, parameters)
     if recipe.protection is None:
-        return PlainStep(module, optimizer, recipe, padding)
+        return PlainStep(module, optimizer, recipe, places)
     require_private(module)
-    return PrivateStep(module, optimizer, recipe, padding, seeds.at("noise").torch_generator(device))
+    noise = seeds.at("noise").torch_generator(device)
+    if recipe.protection.clipping == "ghost":
+        return GhostStep(module, optimizer, recipe, places, noise)
+    return PrivateStep(module, optimizer, recipe, places, noise)
 
 
 class PlainStep:
     """Summed record losses over a constant."""
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, padding: int) -> None:
-        self.module, self.optimizer, self.padding, self.divisor = module, optimizer, padding, recipe.batch_size
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, places: int) -> None:
+        self.module, self.optimizer, self.places, self.divisor = module, optimizer, places, recipe.batch_size
+        self.noise: torch.Generator | None = None
 
-    def __call__(self, tokens: Tensor) -> None:
+    def __call__(self, examples: Examples) -> None:
         """One step; an empty batch has a gradient of zero."""
         self.optimizer.zero_grad()
-        for part in torch.split(tokens, 4 * CHUNK):
-            losses = record_losses(self.module(part), part, self.padding)
+        for part in examples.split(4 * CHUNK):
+            losses = example_losses(self.module(part.inputs), part.wanted, self.places)
             torch.autograd.backward(losses.sum() / self.divisor)
-        for p in self.module.parameters():
+        for p in self._parameters():
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         self.optimizer.step()
+
+    def gradients(self) -> list[Tensor]:
+        """What the last step gave the optimizer."""
+        return [p.grad for p in self._parameters() if p.grad is not None]
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for p in self.module.parameters() if p.requires_grad]
 
 
 class PrivateStep:
     """Opacus `GradSampleModule` and `DPOptimizer`, a chunk of records at a time; the divisor is `batch_size`."""
 
     def __init__(
-        self,
-        module: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        recipe: Recipe,
-        padding: int,
-        noise: torch.Generator,
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, places: int, noise: torch.Generator
     ) -> None:
         from opacus.optimizers import DPOptimizer
 
         assert recipe.protection is not None
-        self.padding = padding
+        self.places = places
         self.module = per_sample(module)
-        self.optimizer = DPOptimizer(
+        self.optimizer = optimizer
+        self.noise: torch.Generator | None = noise
+        self._private: Any = DPOptimizer(
             optimizer,
             noise_multiplier=recipe.protection.noise_multiplier,
             max_grad_norm=recipe.protection.max_grad_norm,
@@ -115,40 +173,25 @@ class PrivateStep:
             generator=noise,
         )
 
-    def __call__(self, tokens: Tensor) -> None:
+    def __call__(self, examples: Examples) -> None:
         """One step: every chunk is clipped and added up, noise comes once; on an empty batch it is noise alone."""
-        self.optimizer.zero_grad()
-        chunks = torch.split(tokens, CHUNK) if len(tokens) else ()
+        self._private.zero_grad()
+        chunks = examples.split(CHUNK)
         for number, part in enumerate(chunks):
-            self.optimizer.signal_skip_step(number + 1 < len(chunks))
-            torch.autograd.backward(record_losses(self.module(part), part, self.padding).sum())
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+            self._private.signal_skip_step(number + 1 < len(chunks))
+            torch.autograd.backward(example_losses(self.module(part.inputs), part.wanted, self.places).sum())
+            self._private.step()
+            if number + 1 < len(chunks):
+                self._private.zero_grad()
         if not chunks:
-            for p in self.optimizer.params:
+            for p in self._private.params:
                 p.grad_sample = p.new_zeros((0, *p.shape))
-            self.optimizer.step()
+            self._private.step()
+
+    def gradients(self) -> list[Tensor]:
+        """What the last step gave the optimizer: the noised mean over the public batch size."""
+        return [p.grad for p in self._private.params]
 
 
-def per_sample(module: nn.Module) -> Any:
-    """The module with Opacus's hooks, its `Conv1D` layers (GPT-2's transposed linear layers) given a direct rule.
-
-    Tied embeddings are one parameter used by two layers: Opacus adds up both layers' gradients of each record before
-    clipping. The hooks stay on `module`: train a copy where it is to be used further.
-    """
-    from opacus.grad_sample import GradSampleModule
-    from transformers.pytorch_utils import Conv1D
-
-    GradSampleModule.GRAD_SAMPLERS[Conv1D] = conv1d_gradients
-    return GradSampleModule(module, loss_reduction="sum")
-
-
-def conv1d_gradients(layer: Any, activations: list[Tensor], backprops: Tensor) -> dict[Any, Tensor]:
-    """Per-record gradients of `x @ weight + bias`: activations (records, length, in), backprops (records, length,
-    out)."""
-    out: dict[Any, Tensor] = {}
-    if layer.weight.requires_grad:
-        out[layer.weight] = torch.einsum("nli,nlo->nio", activations[0], backprops)
-    if layer.bias.requires_grad:
-        out[layer.bias] = backprops.sum(dim=1)
-    return out
+Step = PlainStep | PrivateStep | GhostStep
+"""Takes one optimizer step on `Examples`; `gradients()` are those that the optimizer was given."""

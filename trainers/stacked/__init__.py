@@ -18,7 +18,7 @@ from ..steps import require_private
 from ..tensors import feature_tensor, label_tensor
 from .dense import dense_engine
 from .engine import Engine
-from .functional import functional_engine
+from .functional import FunctionalEngine, functional_engine
 from .layers import layer_engine
 from .loop import Stack
 from .memory import chunk_size
@@ -52,9 +52,7 @@ def fit_stack(
         feature_tensor(data.features, dtype=dtype, device=device),
         label_tensor(data.labels, device=device),
     )
-    modules = [build_model(recipe.model, data.features.shape[1:], data.classes, seeds=job.seeds) for job in jobs]
-    if dtype != torch.float32 or device != "cpu":
-        modules = [module.to(device, dtype) for module in modules]
+    modules = [_built(recipe, data, jobs[0], device)]
     modules[0].train()
     private = recipe.protection is not None
     if private:
@@ -62,9 +60,13 @@ def fit_stack(
     first = _engine(modules[:1], features, private=private)
     if first is None:
         return _one_by_one(recipe, data, jobs, device, checkpoint, progress)
+    size = chunk_size(recipe, first, device=device, budget=memory)
+    # Each example's gradient of a large model, one model at a time: Opacus does that with less.
+    if private and size == 1 and isinstance(first, FunctionalEngine):
+        return _one_by_one(recipe, data, jobs, device, checkpoint, progress)
+    modules += [_built(recipe, data, job, device) for job in jobs[1:]]
     courses = [course(recipe, job.inside, seeds=job.seeds) for job in jobs]
     total, done = sum(c.steps for c in courses), 0
-    size = chunk_size(recipe, first, device=device, budget=memory)
     fitted: list[Fitted] = []
     for number, part in enumerate(np.array_split(np.arange(len(jobs)), -(-len(jobs) // size))):
         chunk = slice(int(part[0]), int(part[-1]) + 1)
@@ -77,6 +79,14 @@ def fit_stack(
         fitted += stack.results(modules[chunk])
     progress(total, total)
     return fitted
+
+
+def _built(recipe: Recipe, data: Rows, job: Job, device: str) -> nn.Module:
+    import torch
+
+    module = build_model(recipe.model, data.features.shape[1:], data.classes, seeds=job.seeds)
+    dtype = getattr(torch, recipe.dtype)
+    return module if dtype == torch.float32 and device == "cpu" else module.to(device, dtype)
 
 
 def _train(stack: Stack, store: Checkpoint, progress: Callable[[int], None]) -> None:

@@ -38,7 +38,14 @@ def save_mask(module: Masked, path: Path) -> None:
     weights = dict(module.network.named_parameters())
     tensors = {"mask": torch.from_numpy(pack(bits))}
     tensors |= {f"head.{n}": weights[n].detach().cpu().contiguous().clone() for n in module.free}
-    metadata = {"format": FORMAT, "rule": module.rule.name, "bits": str(len(bits)), "frozen": module.digest()}
+    metadata = {
+        "format": FORMAT,
+        "rule": module.rule.name,
+        "place": module.place,
+        "bits": str(len(bits)),
+        "layers": _layers(module),
+        "frozen": module.digest(),
+    }
     save_file(tensors, path, metadata=metadata)
 
 
@@ -46,7 +53,7 @@ def load_mask(module: Masked, path: Path) -> None:
     """Apply the mask in `path` to `module`.
 
     Raises `StaleArtifactError` for a file that is no mask, `IncompatibleError` for one that was learned on other frozen
-    weights, by another rule, or over another number of weights.
+    weights, by another rule, or over other layers.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -61,7 +68,11 @@ def load_mask(module: Masked, path: Path) -> None:
         raise StaleArtifactError(f"{path} is no mask file (format {metadata.get('format')!r})")
     _agree(path, "frozen", metadata["frozen"], module.digest(), "apply it to the weights that it was learned on")
     _agree(path, "rule", metadata["rule"], module.rule.name, "build the model with the mask's own rule")
+    # Files of version 1 that say nothing are from before outputs could be masked.
+    _agree(path, "place", metadata.get("place", "weights"), module.place, "mask what it was learned on")
     _agree(path, "bits", metadata["bits"], str(len(module.scores)), "mask the layers that it was learned on")
+    # Layers of one shape have masks of one size; older files do not say which.
+    _agree(path, "layers", metadata.get("layers", _layers(module)), _layers(module), "mask the layers of the file")
     heads = {f"head.{n}" for n in module.free}
     _agree(path, "head", str(sorted(heads)), str(sorted(k for k in tensors if k != "mask")), "use the same head option")
     module.write_bits(torch.from_numpy(unpack(tensors["mask"].numpy(), len(module.scores))))
@@ -69,6 +80,11 @@ def load_mask(module: Masked, path: Path) -> None:
     with torch.no_grad():
         for name in module.free:
             weights[name].copy_(tensors[f"head.{name}"])
+
+
+def _layers(module: Masked) -> str:
+    """The masked pieces in the order of their bits."""
+    return ",".join(piece.name for piece in module.pieces)
 
 
 def _agree(path: Path, what: str, stored: str, own: str, remedy: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from ...audit.accounting import calibrate_noise
 from ...audit.canaries import CanarySet, Witnessed
 from ...audit.errors import ConfigError, IncompatibleError
+from ...audit.releases import UploadFacts
 from ...audit.seeds import Seeds
 from ...audit.types import BoolArray, Claim, Progress, Rows, Trained, silent
 from ..federated.canaries import KINDS, check_kind
@@ -22,6 +23,7 @@ from ..federated.rounds import Schedule
 from ..federated.views import load_transcript, save_transcript
 from .federation import MaskFederation, fit_canaries, fit_masks
 from .response import response_claim
+from .sending import client_scores, client_uploads, upload_facts
 from .server import MERGES, Merge
 from .trainer import MaskFields
 from .uploads import Upload, UploadKind
@@ -69,6 +71,18 @@ class MaskClientFields(MaskFields):
         """As in `Trainer`; the transcript is memory-mapped."""
         held = MaskFields.load(self, folder, data, device=device)
         return Trained(held.model, held.target, held.claim, held.steps, held.metrics, load_transcript(folder))
+
+    def upload_facts(self, records: int, weights: int, delta: float) -> UploadFacts:
+        """As in `SendsUploads`."""
+        return upload_facts(self.federation(), records, weights, delta)
+
+    def client_scores(self, module: Any, features: Any, labels: Any, *, draws: int, seeds: Seeds) -> Any:
+        """As in `SendsUploads`."""
+        return client_scores(self.federation(), module, features, labels, draws=draws, seeds=seeds)
+
+    def client_uploads(self, module: Any, features: Any, labels: Any, *, uploads: int, seeds: Seeds) -> Any:
+        """As in `SendsUploads`."""
+        return client_uploads(self.federation(), module, features, labels, uploads=uploads, seeds=seeds)
 
     def federation(self) -> MaskFederation:
         """This trainer as the loop sees it."""

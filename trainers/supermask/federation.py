@@ -21,6 +21,7 @@ from ..federated.protection import Protection, View
 from ..federated.rounds import Federation, Observer, Schedule
 from ..federated.server import ServerState
 from ..federated.views import ViewRecorder
+from ..federated.wire import WORD, dense_figures, wire_figures
 from ..tensors import feature_tensor, label_tensor
 from .clients import MaskClients
 from .recipe import MaskRecipe, sealed
@@ -77,14 +78,15 @@ class MaskFederation:
         *,
         seeds: Seeds,
         kind: type[Federation] = Federation,
+        bits: type[BitFederation] = BitFederation,
     ) -> Federation:
-        """The federated loop before its first round. `kind` replaces the mechanism, for broken variants."""
+        """The federated loop before its first round. `kind`, and `bits` for uploads of bits, replace the mechanism."""
         state = ServerState.start(flatten(clients.module).cpu().numpy())
         # The loop knows clients by what they answer to; ours answer with scores, bits or flips.
         answering = cast("Any", clients)
         if self.upload.kind != "bits":
             return kind(answering, schedule, self.protection, seeds, state, {}, observers)
-        run = BitFederation(answering, schedule, self.protection, seeds, state, {}, observers)
+        run = bits(answering, schedule, self.protection, seeds, state, {}, observers)
         run.merge, run.reset, run.clamp = self.merge, self.reset, self.upload.clamp
         return run
 
@@ -102,12 +104,12 @@ def fit_masks(
     import torch
 
     clients = federation.clients(data, rows, seeds=seeds, device=device)
-    recorder = _recorder(federation, clients, seeds)
+    recorder = recorder_of_masks(federation, clients, seeds)
     run = federation.start(clients, federation.schedule, [recorder], seeds=seeds)
     run.run()
     write_flat(clients.module, torch.from_numpy(run.weights()).to(device, torch.float32))
     promised = None if claim is None else claim(len(clients.module.scores))
-    figures = {**wire_figures(clients, run), **_run_figures(run)}
+    figures = {**mask_wire_figures(clients, run), **_run_figures(run)}
     trained = sealed(clients.module, data, rows, claim=promised, steps=run.done, device=device, **figures)
     return replace(trained, transcript=recorder.transcript())
 
@@ -146,18 +148,17 @@ def fit_canaries(
     return Witnessed(observer.transcript(), claim, facts, _run_figures(run))
 
 
-def wire_figures(clients: MaskClients, run: Federation) -> dict[str, float]:
-    """What travelled: upload bits a weight, bytes a client sends in a round, and bytes of all uploads together;
-    for bits also what an ideal coder would need."""
-    uploads = max(1, clients.sent["uploads"])
-    each = clients.sent["bits"] / uploads
-    out = {
-        "bits_per_parameter": each / len(run.state.weights),
-        "upload_bytes_per_client_round": each / 8,
-        "upload_bytes": clients.sent["bits"] / 8,
-    }
+def mask_wire_figures(clients: MaskClients, run: Federation) -> dict[str, float]:
+    """What travelled: every client gets all scores; it sends its scores, bits or flips, or a dense vector of words
+    where it adds noise of its own. For bits also what an ideal coder would need."""
+    parameters, protection = len(run.state.weights), run.protection
+    if protection is not None and protection.client:
+        return dense_figures(run, parameters, 0)
+    uploads = clients.sent["uploads"]
+    down = float(WORD * parameters * run.counts["asked"])
+    out = wire_figures(parameters, uploads=uploads, upload_bits=clients.sent["bits"], download_bits=down)
     if clients.upload.kind == "bits":
-        out["entropy_bits_per_parameter"] = clients.sent["entropy"] / uploads
+        out["entropy_bits_per_parameter"] = clients.sent["entropy"] / max(1, uploads)
     return out
 
 
@@ -172,7 +173,8 @@ def _run_figures(run: Federation) -> dict[str, float]:
     return figures
 
 
-def _recorder(federation: MaskFederation, clients: MaskClients, seeds: Seeds) -> ViewRecorder:
+def recorder_of_masks(federation: MaskFederation, clients: MaskClients, seeds: Seeds) -> ViewRecorder:
+    """A recorder with room for everything that the federation's observer will see."""
     how, sends = federation.schedule, 0
     if federation.view == "updates":
         for number in range(how.rounds):

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...audit.accounting import calibrate_noise, dp_sgd_claim
+from ...audit.canaries import CanarySet, Witnessed
 from ...audit.errors import ConfigError
 from ...audit.releases import ReleaseFacts
 from ...audit.seeds import Seeds
-from ...audit.types import BoolArray, Claim, Rows, Trained
+from ...audit.types import BoolArray, Claim, Progress, Rows, Trained, silent
 from ..recipe import Protection
 from ..release import clipped, gaussian_release, per_record_gradients
 from ..sampling import batch_stream
 from ..tensors import feature_tensor, label_tensor
+from ..whitebox.hosting import KINDS, canaries_of
 from .module import Masked
 from .recipe import sealed
+from .steps import Steps
 from .trainer import MaskFields, Supermask
 from .training import Moments, flatten, write_flat
 
@@ -99,6 +102,48 @@ class DpSupermask(MaskFields):
     def updates(self, module: Any, features: Any, labels: Any) -> Any:
         """As in `ReleasesUpdates`: clipped gradients of the scores."""
         return clipped(per_record_gradients(module, features, labels), self.max_grad_norm)
+
+    def hosts(self) -> tuple[str, ...]:
+        """As in `CanaryHost`."""
+        return tuple(KINDS)
+
+    def planned_canary_claim(self, expected_rows: int, canaries: CanarySet) -> Claim:
+        """As in `CanaryHost`: room for canaries changes neither sampling rate nor steps nor noise."""
+        canaries_of(canaries)
+        return self.planned_claim(expected_rows)
+
+    def fit_with_canaries(
+        self,
+        data: Rows,
+        rows: BoolArray,
+        canaries: CanarySet,
+        *,
+        seeds: Seeds,
+        device: str,
+        checkpoint: Path | None = None,
+        progress: Progress = silent,
+    ) -> Witnessed:
+        """As in `CanaryHost`: the observer sees every noisy sum of score gradients."""
+        from .hosting import host_score_canaries
+
+        del checkpoint
+        nominal = self.nominal_rows or len(rows) // 2
+        return host_score_canaries(
+            self.masks(),
+            self.public_steps(nominal),
+            self.protection(nominal),
+            data,
+            rows,
+            canaries,
+            self.planned_claim(nominal),
+            seeds=seeds,
+            device=device,
+            progress=progress,
+        )
+
+    def public_steps(self, nominal_rows: int) -> Steps:
+        """Sampling rate, number of steps and expected batch."""
+        return Steps(self._rate(nominal_rows), self.planned_steps(nominal_rows), self.batch_size)
 
     def fit(self, data: Rows, rows: BoolArray, *, seeds: Seeds, device: str, checkpoint: Path | None = None) -> Trained:
         """As in `Trainer`; not resumed. Raises `ConfigError` without `nominal_rows`."""

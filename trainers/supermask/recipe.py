@@ -20,6 +20,7 @@ from ..tensors import feature_tensor, fit_quality, label_tensor
 from .bits import load_mask, save_mask
 from .frozen import FrozenSpec, Origin, maskable
 from .module import Head, Masked
+from .outputs import PLACES, Place, output_pieces
 from .rules import Rule, RuleName
 from .training import MaskPlan
 
@@ -28,24 +29,32 @@ MASK = "mask.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class MaskRecipe:
-    """A masked model but for its rows and seeds. `initial` is the first score, the rule's own start when None."""
+    """A masked model but for its rows and seeds. `initial` is the first score, the rule's own start when None; `place`
+    says whether the mask lies on weights or on the outputs of layers."""
 
     frozen: FrozenSpec
     rule: Rule
     plan: MaskPlan
     head: Head = "masked"
     initial: float | None = None
+    place: Place = "weights"
 
     def __post_init__(self) -> None:
+        if self.place not in PLACES:
+            raise ConfigError(f"place must be 'weights' or 'outputs', got {self.place!r}")
         if self.head not in ("masked", "trained"):
             raise ConfigError(f"head must be 'masked' or 'trained', got {self.head!r}")
 
     def build(self, data: Rows, *, seeds: Seeds, device: str) -> Masked:
         """The masked model before training. Frozen weights follow from the recipe alone, random scores from `seeds`."""
         network = self.frozen.build(data.features.shape[1:], data.classes)
-        pieces = maskable(network, self.frozen.layers)
+        if self.place == "weights":
+            pieces = maskable(network, self.frozen.layers)
+        else:
+            pieces = output_pieces(network, self.frozen.layers, data.features.shape[1:])
         generator = seeds.at("scores").torch_generator()
-        return Masked(network, pieces, self.rule, head=self.head, initial=self.initial, generator=generator).to(device)
+        how: dict[str, Any] = {"head": self.head, "initial": self.initial, "place": self.place}
+        return Masked(network, pieces, self.rule, **how, generator=generator).to(device)
 
 
 def mask_recipe(
@@ -62,12 +71,13 @@ def mask_recipe(
     head: Head,
     initial: float | None,
     plan: MaskPlan,
+    place: Place = "weights",
 ) -> MaskRecipe:
     """A recipe from a trainer's fields; random frozen weights are scaled for the share that the first mask keeps."""
     chosen = Rule(rule, keep)
     density = {"top-k": keep, "bernoulli": 0.5, "threshold": 1.0, "sign": 1.0}[rule]
     spec = FrozenSpec(model, frozen, frozen_seed, frozen_weights, tuple(layers), density, frozen_gain, fresh_head)
-    return MaskRecipe(spec, chosen, plan, head, initial)
+    return MaskRecipe(spec, chosen, plan, head, initial, place)
 
 
 def sealed(

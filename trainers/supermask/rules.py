@@ -51,6 +51,12 @@ class Rule:
         hard = self.values(self.bits(scores.detach(), layers, uniform))
         return hard + (through - through.detach())
 
+    def slopes(self, scores: Tensor) -> Tensor:
+        """(d,): the derivative that `multipliers` lets through, sigmoid's, the sign's, or 1."""
+        if self.name == "bernoulli":
+            return scores.sigmoid() * (1 - scores.sigmoid())
+        return scores.sign() if self.name == "top-k" else scores.new_ones(scores.shape)
+
     def bits(self, scores: Tensor, layers: Sequence[slice], uniform: Tensor | float = 0.5) -> Tensor:
         """The mask (d,) as float 0 or 1."""
         import torch

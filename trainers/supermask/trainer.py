@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ...audit.canaries import CanarySet, Witnessed
 from ...audit.errors import ConfigError
 from ...audit.releases import ReleaseFacts
 from ...audit.seeds import Seeds
@@ -18,10 +19,15 @@ from ..recipe import Sampling
 from ..release import gaussian_release, per_record_gradients
 from ..sampling import Positions, batch_stream
 from ..tensors import feature_tensor, label_tensor
+from ..transformer import TransformerTable
+from ..transformer.files import outside_files
+from ..whitebox.hosting import KINDS, canaries_of
 from .frozen import Origin
 from .module import Head, Masked
+from .outputs import Place
 from .recipe import MaskRecipe, load_masked, mask_recipe, save_masked, sealed
 from .rules import RuleName
+from .steps import Steps
 from .training import MaskPlan, MaskStack, flatten, write_flat
 
 
@@ -29,13 +35,14 @@ from .training import MaskPlan, MaskStack, flatten, write_flat
 class MaskFields:
     """What every mask trainer is told of the model.
 
-    `model`, `hidden`, `channels` as in trainer `sgd`; any `module:attr` may be pretrained, transformers included.
+    `model`, `hidden`, `channels`, `transformer` as in trainer `sgd`; any `module:attr` may be pretrained.
     `rule` is "bernoulli", "top-k" (`keep`: the share kept in each layer), "threshold" or "sign". `frozen` weights are
     "signed-constant" or "kaiming", drawn from `frozen_seed`, which is public and shared by all models, or "model": as
     the architecture makes them, or from the safetensors file `frozen_weights`, times `frozen_gain`, with the last layer
     drawn anew if `fresh_head`. `layers` are name prefixes of the layers
     to mask (empty: all). `head` "trained" trains the last layer instead of masking it. `initial_score`: where scores
-    start (None: the rule's own). The penalties are those of `MaskPlan`.
+    start (None: the rule's own). `place` "outputs" masks what layers put out instead of their weights: one element a
+    feature, or a channel and position of a convolution; logits are never masked. The penalties are those of `MaskPlan`.
     """
 
     model: str = "mlp"
@@ -54,6 +61,12 @@ class MaskFields:
     batch_size: int = 32
     learning_rate: float = 0.1
     optimizer: Literal["adam", "sgd"] = "adam"
+    place: Place = "weights"
+    transformer: TransformerTable | None = None
+
+    def outside(self) -> dict[str, str]:
+        """Digests of the files that training starts from; empty where there are none."""
+        return outside_files(self.transformer)
 
     def load(self, folder: Path, data: Rows, *, device: str) -> Trained:
         """As in `Trainer`. Raises `IncompatibleError` where the frozen weights are not those of the mask."""
@@ -64,8 +77,15 @@ class MaskFields:
         save_masked(trained, folder, trainer=self)
 
     def fresh_model(self, data: Rows, *, seeds: Seeds, device: str) -> Masked:
-        """As in `ReleasesUpdates`: the thresholded mask at its start; one step's sampled mask is public randomness."""
-        return self.masks().build(data, seeds=seeds, device=device)
+        """As in `ReleasesUpdates`, with the draws of one step's mask, which are public: a thresholded mask of equal
+        scores is empty, and nothing passes through it."""
+        import torch
+
+        module = self.masks().build(data, seeds=seeds, device=device)
+        if module.rule.samples:
+            drawn = torch.rand(module.uniform.shape, generator=seeds.at("first mask").torch_generator())
+            module.uniform.copy_(drawn)
+        return module
 
     def masks(self) -> MaskRecipe:
         """This trainer's masked model. Raises `ConfigError` for values out of range."""
@@ -75,7 +95,7 @@ class MaskFields:
         if not self.batch_size > 0:
             raise ConfigError(f"batch_size must be > 0, got {self.batch_size}")
         return mask_recipe(
-            ModelSpec(self.model, tuple(self.hidden), tuple(self.channels)),
+            ModelSpec(self.model, tuple(self.hidden), tuple(self.channels), transformer=self.transformer),
             rule=self.rule,
             frozen=self.frozen,
             frozen_seed=self.frozen_seed,
@@ -87,6 +107,7 @@ class MaskFields:
             head=self.head,
             initial=self.initial_score,
             plan=MaskPlan(self.learning_rate, self.optimizer, **penalties),
+            place=self.place,
         )
 
 
@@ -129,6 +150,36 @@ class Supermask(MaskFields):
         """Optimizer steps of one model, known before training; `expected_rows` where `nominal_rows` is open."""
         return max(1, round(self.epochs * (self.nominal_rows or expected_rows) / self.batch_size))
 
+    def hosts(self) -> tuple[str, ...]:
+        """As in `CanaryHost`; canaries need the data flow of `dp-supermask`, whose twin this is."""
+        return tuple(KINDS) if self.sampling == "poisson" else ()
+
+    def planned_canary_claim(self, expected_rows: int, canaries: CanarySet) -> None:
+        """As in `CanaryHost`: nothing is claimed."""
+        del expected_rows
+        canaries_of(canaries)
+
+    def fit_with_canaries(
+        self,
+        data: Rows,
+        rows: BoolArray,
+        canaries: CanarySet,
+        *,
+        seeds: Seeds,
+        device: str,
+        checkpoint: Path | None = None,
+        progress: Progress = silent,
+    ) -> Witnessed:
+        """As in `CanaryHost`: the observer sees every sum of score gradients."""
+        from .hosting import host_score_canaries
+
+        del checkpoint
+        nominal = self.nominal_rows or len(rows) // 2
+        steps = Steps(min(1.0, self.batch_size / nominal), self.planned_steps(nominal), self.batch_size)
+        return host_score_canaries(
+            self.masks(), steps, None, data, rows, canaries, None, seeds=seeds, device=device, progress=progress
+        )
+
     def release_facts(self, delta: float) -> ReleaseFacts:
         """As in `ReleasesUpdates`: nothing is clipped or noised."""
         return gaussian_release(None, delta)
@@ -153,7 +204,7 @@ class Supermask(MaskFields):
     ) -> list[Trained]:
         """As in `StackedTrainer`: together where the architecture is ours, else one after another."""
         del checkpoint
-        if ":" not in self.model:
+        if ":" not in self.model and self.model != "transformer":
             out = self._together(data, jobs, device)
         else:
             out = [self._together(data, [job], device)[0] for job in jobs]

@@ -111,8 +111,9 @@ class MaskStack:
         import torch
 
         parts = []
-        for first in range(0, len(start), CHUNK):
-            here = slice(first, first + CHUNK)
+        chunk = CHUNK if getattr(self.module.network, "stackable", True) else 1
+        for first in range(0, len(start), chunk):
+            here = slice(first, first + chunk)
             parts.append(self._chunk(start[here].clone(), batches[here], generators[here]))
         return torch.cat(parts)
 

@@ -109,7 +109,7 @@ class _Plain:
 
     def __init__(self, model: CanaryModel, recipe: Recipe) -> None:
         self.module, self._divisor, self._loss = model, recipe.batch_size, CanaryLoss(reduction="sum")
-        self.optimizer = make_optimizer(recipe.optimizer, list(model.parameters()))
+        self.optimizer = make_optimizer(recipe.optimizer, [p for p in model.parameters() if p.requires_grad])
 
     def __call__(self, features: Tensor, labels: Tensor, slots: Tensor) -> None:
         """One step; on an empty batch the gradient is zero."""

@@ -164,7 +164,7 @@ class _Hooks:
         assert protection is not None
         self.module = GradSampleModule(model, loss_reduction="sum")
         self.optimizer = (make_private or DPOptimizer)(
-            make_optimizer(recipe.optimizer, list(model.parameters())),
+            make_optimizer(recipe.optimizer, [p for p in model.parameters() if p.requires_grad]),
             noise_multiplier=protection.noise_multiplier,
             max_grad_norm=protection.max_grad_norm,
             expected_batch_size=recipe.batch_size,
@@ -199,7 +199,7 @@ class _Ghost:
             model, max_grad_norm=protection.max_grad_norm, use_ghost_clipping=True
         )
         self.optimizer = DPOptimizerFastGradientClipping(
-            make_optimizer(recipe.optimizer, list(model.parameters())),
+            make_optimizer(recipe.optimizer, [p for p in model.parameters() if p.requires_grad]),
             noise_multiplier=protection.noise_multiplier,
             max_grad_norm=protection.max_grad_norm,
             expected_batch_size=recipe.batch_size,

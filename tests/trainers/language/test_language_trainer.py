@@ -17,6 +17,7 @@ from leakgauge.trainers.data.text import byte_tokens
 from leakgauge.trainers.language import DpLanguage, Language
 from leakgauge.trainers.language.fitting import public_rows, starting_model, unigram_perplexity
 from leakgauge.trainers.language.model import Size, fresh_model
+from leakgauge.trainers.language.objectives import Examples, next_tokens
 from leakgauge.trainers.language.target import LanguageTarget
 from leakgauge.trainers.language.tokenizer import ByteTokenizer, fit_bpe, token_rows
 from leakgauge.trainers.language.training import PrivateStep, per_sample, record_losses
@@ -100,6 +101,7 @@ def oracle_gradients(module: torch.nn.Module, tokens: torch.Tensor) -> dict[str,
     return {name: torch.stack(parts) for name, parts in out.items()}
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook")
 def test_per_sample_gradients_are_those_of_single_records_tied_embeddings_included(rows):
     module, tokens = tiny(), torch.from_numpy(rows.features[:5])
     assert module.inner.lm_head.weight is module.inner.transformer.wte.weight
@@ -110,6 +112,7 @@ def test_per_sample_gradients_are_those_of_single_records_tied_embeddings_includ
         assert torch.allclose(p.grad_sample, wanted[name], atol=1e-6), name
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook")
 def test_a_private_step_adds_clipped_records_and_divides_by_the_public_batch_size(rows):
     # 100 records take two chunks; without noise the result is the mean of clipped gradients by definition.
     tokens = torch.from_numpy(np.concatenate([rows.features] * 3)[:100])
@@ -124,7 +127,9 @@ def test_a_private_step_adds_clipped_records_and_divides_by_the_public_batch_siz
         protection=Protection(1e-9, limit),
     )
     optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
-    PrivateStep(module, optimizer, recipe, 256, torch.Generator().manual_seed(0))(tokens)
+    PrivateStep(module, optimizer, recipe, 23, torch.Generator().manual_seed(0))(
+        Examples(tokens, next_tokens(tokens, 256))
+    )
     for name, p in module.named_parameters():
         update = torch.einsum("n,n...->...", factors, wanted[name]) / 50
         assert torch.allclose(before[name] - p, update, atol=1e-5), name
@@ -136,9 +141,10 @@ def test_an_empty_private_batch_is_noise_of_the_stated_size():
     before = torch.cat([p.detach().flatten().clone() for p in module.parameters()])
     recipe = replace(Language(**SMALL, batch_size=4).recipe(), protection=Protection(2.0, 0.5))
     step = PrivateStep(
-        module, torch.optim.SGD(module.parameters(), lr=1.0), recipe, 256, torch.Generator().manual_seed(0)
+        module, torch.optim.SGD(module.parameters(), lr=1.0), recipe, 23, torch.Generator().manual_seed(0)
     )
-    step(torch.zeros((0, 24), dtype=torch.long))
+    nothing = torch.zeros((0, 24), dtype=torch.long)
+    step(Examples(nothing, nothing))
     moved = torch.cat([p.detach().flatten() for p in module.parameters()]) - before
     # About 11 000 coordinates: the sample deviation is within 5 % of 2 * 0.5 / 4 but for one run in 10^12.
     assert float(moved.std()) == pytest.approx(0.25, rel=0.05)
@@ -204,8 +210,8 @@ def test_continuations_of_unequal_length_are_refused():
 
 
 def test_unigram_perplexity_by_hand():
-    training, fresh = np.array([[0, 0, 1]]), np.array([[1, 0, 1]])
-    # Counts plus one: 3, 2 and nothing for padding; the first token is not counted.
+    training, fresh = np.array([[0, 0, 1]]), np.array([0, 1])
+    # Counts plus one: 3, 2 and nothing for padding.
     wanted = np.exp(-(np.log(3 / 5) + np.log(2 / 5)) / 2)
     assert unigram_perplexity(training, fresh, 3, 2) == pytest.approx(wanted)
 
