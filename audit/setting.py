@@ -106,6 +106,7 @@ def check_judging(setting: Setting, trainer: str, claim: Claim | None) -> None:
         if isinstance(attack, CanaryAttack):
             check_host(setting, trainer, identity)
             claim_here = canary_claim(setting, trainer, identity)
+            check_groups(attack, trainer, identity, claim_here)
         else:
             claim_here = of_unit(claim, attack)
         if isinstance(attack, Game) or setting.config.design.sampling != "coin":
@@ -125,6 +126,17 @@ def check_host(setting: Setting, trainer: str, identity: str) -> None:
         raise IncompatibleError(
             f"attack {identity!r} needs a trainer that inserts {kind!r} canaries, but {trainer!r} inserts "
             f"{', '.join(kinds) or 'none'}: name the trainers it runs on with trainers = [...] in its section"
+        )
+
+
+def check_groups(attack: Any, trainer: str, identity: str, claim: Claim | None) -> None:
+    """Refuse canaries inserted several times where nothing is claimed for groups: their bound is about so many records
+    together, and would be read as one about a record."""
+    copies = getattr(attack, "repetitions", 1)
+    if claim is None and copies > 1:
+        raise IncompatibleError(
+            f"attack {identity!r}: repetitions = {copies} bounds groups of {copies} records, but {trainer!r} claims "
+            "nothing for groups: set repetitions = 1, or name the trainers it runs on with trainers = [...]"
         )
 
 

@@ -321,3 +321,14 @@ def test_the_runner_audits_with_texts_and_writes_every_finding(tmp_path):
         assert finding["verdict"] in {"underpowered", "consistent"}
     assert found["runs"]["bound"]["method"] == "rank"
     assert groups["threat"]["bound"].startswith("holds for groups of 2")
+
+
+def test_repeated_canaries_are_refused_where_nothing_is_claimed_for_groups(tmp_path):
+    from leakgauge.audit.config import load_config
+    from leakgauge.audit.setting import settle
+
+    path = tmp_path / "audit.toml"
+    plain = '[[trainer]]\nname = "language"\nlength = 8\n[[attack]]\nid = "model"'
+    path.write_text(AUDIT.replace('[[attack]]\nid = "model"', plain, 1))
+    with pytest.raises(IncompatibleError, match="repetitions = 2 bounds groups of 2 records, but 'language' claims"):
+        settle(load_config(path))
