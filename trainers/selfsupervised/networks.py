@@ -119,5 +119,3 @@ def summed_error(reconstructions: Tensor, records: Tensor, reduction: str = "sum
     """`record_errors` added up, in the shape of torch's losses."""
     assert reduction == "sum"
     return record_errors(reconstructions, records).sum()
-
-
