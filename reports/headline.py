@@ -31,7 +31,17 @@ def opening(context: Context, headline: Headline) -> str:
         key = _violation_key(decisive)
         confidence = decisive.judged.confidence if decisive.judged else context.audit.design.violation_confidence
         return texts(key, trainer=name, confidence=percent(confidence))
+    able = _attacks(context, headline, "consistent")
+    if headline.verdict == "underpowered" and able:
+        weak = _attacks(context, headline, "underpowered")
+        return texts("verdict.underpowered.sentence_partly", trainer=name, weak=weak, able=able)
     return texts(key, trainer=name)
+
+
+def _attacks(context: Context, headline: Headline, verdict: str) -> str:
+    """The attacks on the trainer that ended with `verdict`, in the order of the audit."""
+    found = [f.attack or f.rule for f in context.findings_of(headline.trainer) if f.verdict == verdict]
+    return ", ".join(dict.fromkeys(found))
 
 
 def uncovered(context: Context, headline: Headline) -> str:

@@ -249,6 +249,11 @@ def test_the_headline_is_about_the_point_that_decided(builder: Any, tmp_path: Pa
     audit["verdict"] = "underpowered"
     text = html(audit, tmp_path).split("<main", 1)[0]
     assert "for the attack single its claim amounts to epsilon 8.6 at delta 1e-6" in text.lower()
+    # One attack that could see a violation and found none is not overruled in words by one that could not.
+    plain = re.sub(r"\s+", " ", text)
+    assert "Part of the audit of dp-sgd (single) could not have seen a violation" in plain
+    assert f"the part that could have seen one ({covered['attack']}) found none" in plain
+    assert "The audit of dp-sgd could not have seen a violation" not in plain
 
 
 def test_unknown_format_or_language_is_refused(audit: dict[str, Any], tmp_path: Path) -> None:
