@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ..audit.accounting import calibrate_noise, dp_sgd_claim
 from ..audit.canaries import CanarySet, Witnessed
 from ..audit.errors import ConfigError
 from ..audit.releases import ReleaseFacts
 from ..audit.seeds import Seeds
-from ..audit.types import Adjacency, BoolArray, Claim, Job, Progress, Rows, Trained, Unit, silent
+from ..audit.types import BoolArray, Claim, Job, Progress, Rows, Trained, silent
 from .models import ModelSpec
 from .persistence import load_trained, plain_spec, save_trained
+from .promise import calibrated_noise, check_promise, sampled_claim
 from .recipe import OptimizerSpec, Protection, Recipe
 from .release import clipped, gaussian_release, per_record_gradients
 from .sgd import GRADIENT_KINDS, Sgd
@@ -25,19 +24,6 @@ from .targets import TorchTarget
 from .transformer import TransformerTable
 from .transformer.files import outside_files
 from .transformer.spec import assumed_public
-
-ASSUMES = (
-    "each row joins each step independently with the stated sampling rate (Poisson sampling), and empty batches step",
-    "sampling rate, number of steps, noise and the divisor of gradients follow from nominal_rows, which is public; "
-    "none depends on the number of rows that were really used",
-    "each example's gradient is clipped over all parameters together; each row is one record",
-    "each example's gradient is finite: Opacus turns an infinite one into a NaN that shows in the model, and training "
-    "that ends so is reported as failed",
-    "only the released model and what follows from it are seen; stored training metrics are not part of the release",
-    "model, hyperparameters, preprocessing and the choice of this run were made without the private rows",
-    "noise is drawn by a seeded generator in floating point: whoever knows the seed can remove it, so a model that is "
-    "to be released needs a secret seed",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +60,7 @@ class DpSgd:
     transformer: TransformerTable | None = None
 
     def __post_init__(self) -> None:
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise ConfigError(
-                f"dp-sgd needs either epsilon or noise_multiplier, got epsilon {self.epsilon} and noise_multiplier "
-                f"{self.noise_multiplier}"
-            )
-        for key in ("epsilon", "noise_multiplier", "max_grad_norm"):
-            value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{key} must be > 0, got {value}; use trainer 'sgd' to train without protection")
-        if not 0 < self.delta < 1:
-            raise ConfigError(f"delta must lie in (0, 1), got {self.delta}")
+        check_promise(self, plain="sgd")
         if self.clipping not in ("hooks", "ghost"):
             raise ConfigError(f"clipping must be 'hooks' or 'ghost', got {self.clipping!r}")
         self.unprotected().recipe()
@@ -235,26 +211,3 @@ class DpSgd:
         metrics = {**fitted.metrics, "noise_multiplier": recipe.protection.noise_multiplier}
         claim = self._claim(recipe, fitted.steps)
         return Trained(fitted.module, TorchTarget(fitted.module, device), claim, fitted.steps, metrics)
-
-
-# Accounting takes seconds, and a stack asks the same of it for every model.
-@lru_cache(maxsize=64)
-def calibrated_noise(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    """The least noise multiplier at which Poisson-sampled DP-SGD keeps (epsilon, delta), add-remove."""
-    return calibrate_noise(
-        epsilon=epsilon, delta=delta, sample_rate=sample_rate, steps=steps, adjacency=Adjacency.ADD_REMOVE
-    )
-
-
-@lru_cache(maxsize=64)
-def sampled_claim(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> Claim:
-    """What Poisson-sampled DP-SGD promises each record, add-remove, under `ASSUMES`."""
-    return dp_sgd_claim(
-        noise_multiplier=noise_multiplier,
-        sample_rate=sample_rate,
-        steps=steps,
-        delta=delta,
-        unit=Unit.RECORD,
-        adjacency=Adjacency.ADD_REMOVE,
-        assumes=ASSUMES,
-    )

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from ...audit.errors import ConfigError
 from ...audit.seeds import Seeds
 from ...audit.types import BoolArray, Claim, Rows, Trained
-from ..dpsgd import ASSUMES, calibrated_noise, sampled_claim
+from ..promise import ASSUMES, calibrated_noise, check_promise, sampled_claim
 from ..recipe import Clipping, Protection, Recipe
 from .fields import LanguageFields
 from .fitting import Tuning, fit_language
@@ -81,17 +81,7 @@ class DpLanguage(LanguageFields):
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise ConfigError(
-                f"{self.name} needs either epsilon or noise_multiplier, got epsilon {self.epsilon} and "
-                f"noise_multiplier {self.noise_multiplier}"
-            )
-        for key in ("epsilon", "noise_multiplier", "max_grad_norm"):
-            value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{key} must be > 0, got {value}; use trainer 'language' to train without protection")
-        if not 0 < self.delta < 1:
-            raise ConfigError(f"delta must lie in (0, 1), got {self.delta}")
+        check_promise(self, plain="language")
         if self.clipping not in ("hooks", "ghost"):
             raise ConfigError(f"clipping must be 'hooks' or 'ghost', got {self.clipping!r}")
         if self.deduplicate:

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 from ...audit.errors import ConfigError
 from ...audit.seeds import Seeds
 from ...audit.types import BoolArray, Claim, Rows, Trained
-from ..dpsgd import ASSUMES, calibrated_noise, sampled_claim
 from ..models import ModelSpec
 from ..persistence import plain_spec, save_trained
+from ..promise import ASSUMES, calibrated_noise, check_promise, sampled_claim
 from ..recipe import OptimizerSpec, Protection, Recipe
 from .networks import AutoencoderSpec, Kind, build_autoencoder
 from .target import AutoencoderTarget
@@ -133,17 +133,7 @@ class DpAutoencoder(AutoencoderFields):
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise ConfigError(
-                f"{self.name} needs either epsilon or noise_multiplier, got epsilon {self.epsilon} and "
-                f"noise_multiplier {self.noise_multiplier}"
-            )
-        for key in ("epsilon", "noise_multiplier", "max_grad_norm"):
-            value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{key} must be > 0, got {value}; use trainer 'autoencoder' to train unprotected")
-        if not 0 < self.delta < 1:
-            raise ConfigError(f"delta must lie in (0, 1), got {self.delta}")
+        check_promise(self, plain="autoencoder")
         self.unprotected()
 
     def unprotected(self) -> Autoencoder:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ...audit.accounting import calibrate_noise, dp_sgd_claim
 from ...audit.canaries import CanarySet, Witnessed
 from ...audit.errors import ConfigError
 from ...audit.releases import ReleaseFacts
 from ...audit.seeds import Seeds
 from ...audit.types import BoolArray, Claim, Progress, Rows, Trained, silent
+from ..promise import calibrated_noise, check_promise, sampled_claim
 from ..recipe import Protection
 from ..release import clipped, gaussian_release, per_record_gradients
 from ..sampling import batch_stream
@@ -60,17 +59,7 @@ class DpSupermask(MaskFields):
     nominal_rows: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise ConfigError(
-                f"dp-supermask needs either epsilon or noise_multiplier, got epsilon {self.epsilon} and "
-                f"noise_multiplier {self.noise_multiplier}"
-            )
-        for key in ("epsilon", "noise_multiplier", "max_grad_norm"):
-            value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{key} must be > 0, got {value}; use trainer 'supermask' for no protection")
-        if not 0 < self.delta < 1:
-            raise ConfigError(f"delta must lie in (0, 1), got {self.delta}")
+        check_promise(self, plain="supermask")
         self.unprotected()
 
     def unprotected(self) -> Supermask:
@@ -85,14 +74,18 @@ class DpSupermask(MaskFields):
     def planned_claim(self, expected_rows: int) -> Claim:
         """As in `PrivateTrainer`."""
         rows = self.nominal_rows or expected_rows
-        return _claim(self.protection(rows).noise_multiplier, self._rate(rows), self.planned_steps(rows), self.delta)
+        noise = self.protection(rows).noise_multiplier
+        claim = sampled_claim(noise, self._rate(rows), self.planned_steps(rows), self.delta)
+        return replace(claim, assumes=ASSUMES)
 
     def protection(self, nominal_rows: int) -> Protection:
         """Clip and noise of one step."""
         noise = self.noise_multiplier
         if noise is None:
             assert self.epsilon is not None
-            noise = _calibrated(self.epsilon, self.delta, self._rate(nominal_rows), self.planned_steps(nominal_rows))
+            noise = calibrated_noise(
+                self.epsilon, self.delta, self._rate(nominal_rows), self.planned_steps(nominal_rows)
+            )
         return Protection(noise, self.max_grad_norm)
 
     def release_facts(self, delta: float) -> ReleaseFacts:
@@ -210,16 +203,3 @@ def with_noise(total: Tensor, private: Protection, generator: torch.Generator) -
 
     scale = private.noise_multiplier * private.max_grad_norm
     return total + scale * torch.randn(total.shape, generator=generator, device=total.device)
-
-
-# Accounting takes seconds, and every shadow asks the same of it.
-@lru_cache(maxsize=64)
-def _calibrated(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    return calibrate_noise(epsilon=epsilon, delta=delta, sample_rate=sample_rate, steps=steps)
-
-
-@lru_cache(maxsize=64)
-def _claim(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> Claim:
-    return dp_sgd_claim(
-        noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta, assumes=ASSUMES
-    )

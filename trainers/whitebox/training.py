@@ -15,8 +15,9 @@ from ...audit.accounting import dp_sgd_claim
 from ...audit.errors import ConfigError
 from ...audit.seeds import Seeds
 from ...audit.types import BoolArray, Claim, Membership, Progress, Rows, silent
-from ..dpsgd import ASSUMES, DpSgd
+from ..dpsgd import DpSgd
 from ..models import build_model
+from ..promise import ASSUMES
 from ..recipe import Recipe
 from ..sampling import batch_stream
 from ..steps import make_optimizer, require_private
