@@ -27,6 +27,10 @@ BLOCK = 25
 """Runs after which what was found is written down: an interrupted audit repeats at most so many."""
 
 
+RANKS = "ranks-of-pairs.json"
+"""What the game keeps of the runs done: the rank of each run's secret and of one drawn afresh."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRank:
     """`runs` independent fine-tunings on the same rows, each with one text drawn uniformly from `pool` candidates.
@@ -38,7 +42,7 @@ class TextRank:
     """
 
     name: ClassVar[str] = "text-rank"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     family: ClassVar[str] = "exposure"
 
     runs: int = 200
@@ -82,16 +86,21 @@ class TextRank:
                 f"attack {self.name!r} needs a trainer that inserts {kind!r} canaries, such as 'language'"
             )
         drawn = seeds.at("secrets").generator().integers(self.pool, size=self.runs)
+        fresh = seeds.at("redrawn").generator().integers(self.pool, size=self.runs)
         ranks, claim = self._read(stage.folder), trainer.planned_canary_claim(0, self._canaries(0, seeds))
         for first in range(len(ranks), self.runs, BLOCK):
             for number in range(first, min(first + BLOCK, self.runs)):
-                ranks.append(self._run(trainer, stage, int(drawn[number]), number, seeds))
+                ranks.append(self._run(trainer, stage, int(drawn[number]), int(fresh[number]), number, seeds))
                 stage.progress(number + 1, self.runs)
             self._write(stage.folder, ranks)
-        return self._outcome(np.array(ranks), claim, stage.confidence)
+        found = np.array(ranks)
+        return self._outcome(found[:, 0], found[:, 1], claim, stage.confidence)
 
-    def _run(self, trainer: CanaryHost, stage: Stage, secret: int, number: int, seeds: Seeds) -> int:
-        """One fine-tuning; the rank of its secret among all candidates, 1 for the first."""
+    def _run(
+        self, trainer: CanaryHost, stage: Stage, secret: int, fresh: int, number: int, seeds: Seeds
+    ) -> tuple[int, int]:
+        """One fine-tuning; the rank of its secret among all candidates, 1 for the first, and that of a candidate drawn
+        afresh, which the model never saw."""
         seen = trainer.fit_with_canaries(
             stage.private,
             stage.inside,
@@ -99,7 +108,8 @@ class TextRank:
             seeds=seeds.at("run", number),
             device=stage.device,
         )
-        return pessimistic_rank(calibrated(self, seen.transcript), secret)
+        scores = calibrated(self, seen.transcript)
+        return pessimistic_rank(scores, secret), pessimistic_rank(scores, fresh)
 
     def _canaries(self, secret: int, seeds: Seeds) -> CanarySet:
         inside = np.zeros(self.pool, dtype=bool)
@@ -120,7 +130,9 @@ class TextRank:
         counts = RankCounts(self.runs, hits, self.pool, self.top)
         return Trials("rank", counts, delta, claim, group=self.repetitions)
 
-    def _outcome(self, ranks: NDArray[np.int64], claim: Claim | None, confidence: float) -> Outcome:
+    def _outcome(
+        self, ranks: NDArray[np.int64], fresh: NDArray[np.int64], claim: Claim | None, confidence: float
+    ) -> Outcome:
         hits = int((ranks <= self.top).sum())
         share = binomial_interval(hits, self.runs, confidence)
         bits = math.log2(self.pool) - np.log2(ranks)
@@ -129,6 +141,7 @@ class TextRank:
         # Of ranks drawn uniformly: the median of log2(pool / rank).
         blind = Measure(1.0, name="a model that never saw the secret")
         promised = claim is not None or self.repetitions == 1
+        control = RankCounts(self.runs, int((fresh <= self.top).sum()), self.pool, self.top)
         return Outcome(
             measures={
                 "hits": Measure(share.value, share.low, share.high, self.runs, chance),
@@ -139,17 +152,17 @@ class TextRank:
                 "knows": f"every row and the {self.pool} candidates; not which of them was inserted",
                 "assumes": "each run draws its candidate uniformly and independently of everything else",
             },
-            trials=self._trials(hits, claim) if promised else None,
+            trials=replace(self._trials(hits, claim), redrawn=control) if promised else None,
             series=(_histogram(bits, self.pool),),
         )
 
-    def _read(self, folder: Path) -> list[int]:
-        path = folder / "ranks.json"
-        return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+    def _read(self, folder: Path) -> list[tuple[int, int]]:
+        path = folder / RANKS
+        return [(rank, fresh) for rank, fresh in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
 
-    def _write(self, folder: Path, ranks: list[int]) -> None:
+    def _write(self, folder: Path, ranks: list[tuple[int, int]]) -> None:
         """By atomic rename: a kill leaves the old list or the new one."""
-        path = folder / "ranks.json"
+        path = folder / RANKS
         part = path.with_suffix(".part")
         part.write_text(json.dumps(ranks), encoding="utf-8")
         part.replace(path)

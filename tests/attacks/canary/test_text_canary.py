@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from leakgauge.attacks.canary.text import KINDS, TextCanary
-from leakgauge.attacks.canary.text_rank import TextRank
+from leakgauge.attacks.canary.text_rank import RANKS, TextRank
 from leakgauge.audit.accounting import dp_sgd_claim, group_claim
 from leakgauge.audit.bounds import OneRun, Rank
 from leakgauge.audit.canaries import CanaryAttack, CanaryEvidence, CanarySet, Witnessed
@@ -177,6 +177,8 @@ def test_rank_counts_runs_whose_secret_comes_first(tmp_path):
     assert abs(trials.counts.hits - 400 * rate) < 4 * math.sqrt(400 * rate * (1 - rate))
     assert (trials.counts.runs, trials.counts.pool, trials.counts.top) == (400, 50, 1)
     assert outcome.measures["hits"].value == trials.counts.hits / 400
+    # A candidate drawn afresh is first in one run of fifty, whatever the model saw.
+    assert abs(trials.redrawn.hits - 8) < 4 * math.sqrt(8)
 
 
 def test_rank_never_exceeds_a_true_claim_and_catches_too_little_noise(tmp_path):
@@ -202,10 +204,10 @@ def test_rank_resumes_after_the_last_whole_block(tmp_path):
     whole = tmp_path / "whole"
     whole.mkdir()
     wanted = game.play(stage(Noisy(0.5), whole), seeds=Seeds(3))
-    ranks = json.loads((whole / "ranks.json").read_text())
+    ranks = json.loads((whole / RANKS).read_text())
     part = tmp_path / "part"
     part.mkdir()
-    (part / "ranks.json").write_text(json.dumps(ranks[:25]))
+    (part / RANKS).write_text(json.dumps(ranks[:25]))
 
     @dataclass(frozen=True)
     class Counting(Noisy):
